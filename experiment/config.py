@@ -1,0 +1,143 @@
+"""The config of a run, from the engine's defaults to the last `KEY VALUE` of the command.
+
+Later ones win:
+
+    engine defaults < each trainer's `add_config` < data set YAML < trainer YAML
+    < `per_dataset.yaml` beside it, by TASK and data set < flags < KEY VALUE ...
+"""
+
+import difflib
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from yacs.config import CfgNode
+
+from dassl.config import get_cfg_default
+from experiment.plugins import import_plugins
+
+FLAG_KEYS = {
+    "root": "DATASET.ROOT",
+    "output_dir": "OUTPUT_DIR",
+    "resume": "RESUME",
+    "seed": "SEED",
+    "source_domains": "DATASET.SOURCE_DOMAINS",
+    "target_domains": "DATASET.TARGET_DOMAINS",
+    "transforms": "INPUT.TRANSFORMS",
+    "trainer": "TRAINER.NAME",
+    "backbone": "MODEL.BACKBONE.NAME",
+    "head": "MODEL.HEAD.NAME",
+    "train_epoch": "OPTIM.MAX_EPOCH",
+}
+
+
+def default_config() -> CfgNode:
+    """All keys that exist, with their defaults; registers every trainer and data set."""
+    cfg = get_cfg_default()
+    cfg.TASK = ""  # the protocol: B2N, FS or CD
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
+    cfg.DATASET.PATH = ""  # ImageFolder: the folder of pictures
+    cfg.DATASET.TEMPLATE = ""  # replaces the data set's own sentence, e.g. 'a photo of a {}.'
+    for module in import_plugins():
+        if hasattr(module, "add_config"):
+            module.add_config(cfg)
+    return cfg
+
+
+def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
+    """The frozen config of a command line, and a line for each key `per_dataset.yaml` set.
+
+    Raises ValueError or FileNotFoundError that names the file or flag, the key and, where
+    there is one, the key that was probably meant.
+    """
+    cfg = default_config()
+    for file in (args.dataset_config_file, args.config_file):
+        if file:
+            merge_file(cfg, Path(file))
+    final = _with_command_line(cfg.clone(), args)  # TASK and the data set may stand there
+    notes = []
+    if args.config_file:
+        table = Path(args.config_file).parent / "per_dataset.yaml"
+        notes = merge_per_dataset(cfg, table, final.TASK, final.DATASET.NAME)
+    cfg = _with_command_line(cfg, args)
+    cfg.freeze()
+    return cfg, notes
+
+
+def _with_command_line(cfg: CfgNode, args: Namespace) -> CfgNode:
+    for flag, key in FLAG_KEYS.items():
+        value = getattr(args, flag, None)
+        if value is not None:
+            set_key(cfg, key, value, f"--{flag.replace('_', '-')}")
+    if len(args.opts) % 2:
+        raise ValueError(
+            f"the options at the end must be pairs KEY VALUE, but {args.opts[-1]!r} stands alone"
+        )
+    for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
+        if key.startswith("-"):
+            raise ValueError(f"unknown flag {key!r}; see python train.py --help")
+        set_key(cfg, key, text, "the command line")
+    return cfg
+
+
+def merge_file(cfg: CfgNode, file: Path) -> None:
+    """Merge a YAML file; its keys must exist."""
+    if not file.is_file():
+        near = sorted(str(f) for f in file.parent.glob("*.yaml"))
+        there = f"; that folder has {', '.join(near)}" if near else ""
+        raise FileNotFoundError(f"no config file {file}{there}")
+    for key, value in flatten(read_yaml(file)):
+        set_key(cfg, key, value, str(file))
+
+
+def merge_per_dataset(cfg: CfgNode, table: Path, task: str, dataset: str) -> list[str]:
+    """Merge the entry for a protocol and data set, if the table has one; a line per key."""
+    if not table.is_file():
+        return []
+    entry = read_yaml(table).get(task, {}).get(dataset, {})
+    for key, value in entry.items():
+        set_key(cfg, key, value, str(table))
+    return [f"{key} = {value} (from {table}, {task}, {dataset})" for key, value in entry.items()]
+
+
+def read_yaml(file: Path) -> dict:
+    """A YAML mapping, read without running anything; ValueError if it is none."""
+    try:
+        tree = yaml.safe_load(file.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{file} must hold keys and values, but holds {type(tree).__name__}")
+    return tree
+
+
+def flatten(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """The leaves of nested mappings as ('A.B.C', value)."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
+    """Set one dotted key; ValueError for a key or type that does not exist."""
+    leaves = dict(flatten(cfg))
+    if key not in leaves:
+        close = difflib.get_close_matches(key, leaves, n=1, cutoff=0.6)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"unknown config key {key!r} in {source}{hint}")
+    try:
+        cfg.merge_from_list([key, _as(type(leaves[key]), value)])
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(f"{key} cannot be {value!r} (from {source}): {error}") from error
+
+
+def _as(kind: type, value: object) -> object:
+    """Spare people two of yacs' refusals: `1` for a number with a point, `123` for a text."""
+    if kind is float:
+        return float(value)
+    if kind is str:
+        return repr(str(value))
+    return value

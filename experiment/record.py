@@ -1,0 +1,109 @@
+"""What a finished run leaves beside its log: `results.json` and `config.yaml`."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import yaml
+from yacs.config import CfgNode
+
+# Keys that may change between a run and its continuation without changing what it computes.
+INCIDENTAL = {
+    "OUTPUT_DIR",
+    "RESUME",
+    "VERBOSE",
+    "DATASET.ROOT",
+    "DATALOADER.NUM_WORKERS",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+}
+PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "dassl")
+
+
+def write_config(cfg: CfgNode, directory: Path) -> None:
+    """Save the final config as `config.yaml`."""
+    write_atomically(directory / "config.yaml", cfg.dump())
+
+
+def check_continues(cfg: CfgNode, directory: Path) -> None:
+    """ValueError when `directory` holds a run of another config, whose weights would be resumed."""
+    from experiment.config import flatten
+
+    file = directory / "config.yaml"
+    if not file.is_file():
+        return
+    before = dict(flatten(yaml.safe_load(file.read_text())))
+    now = dict(flatten(yaml.safe_load(cfg.dump())))
+    keys = sorted((before.keys() & now.keys()) - INCIDENTAL)
+    differ = [
+        f"  {key}: {before[key]} there, {now[key]} now" for key in keys if before[key] != now[key]
+    ]
+    if differ:
+        lines = "\n".join(differ[:12])
+        raise ValueError(
+            f"{directory} already holds a run with another config:\n{lines}\n"
+            "Choose another --output-dir, or delete that folder to start afresh"
+        )
+
+
+def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object) -> None:
+    """Save what a run found, with all digits, and what made it.
+
+    `results` are a trainer's: accuracy, error_rate, macro_f1 in percent, total, split.
+    """
+    accuracy, total = float(results["accuracy"]), int(results["total"])
+    record = {
+        "complete": True,
+        "trainer": cfg.TRAINER.NAME,
+        "dataset": cfg.DATASET.NAME,
+        "task": cfg.TASK,
+        "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+        "shots": cfg.DATASET.NUM_SHOTS,
+        "seed": cfg.SEED,
+        "backbone": cfg.MODEL.BACKBONE.NAME,
+        **results,
+        "correct": round(accuracy * total / 100),
+        **extra,
+        "versions": versions(),
+        "commit": commit(),
+    }
+    write_atomically(directory / "results.json", json.dumps(record, indent=1, default=float))
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether a run in `directory` has come to its end."""
+    try:
+        return json.loads((directory / "results.json").read_text())["complete"] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide the numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the code that runs, or None outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text`, or leave it as it was."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)

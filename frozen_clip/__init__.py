@@ -1,0 +1,28 @@
+"""The only code that touches CLIP's insides: one frozen model, edited layer by layer.
+
+For example, inserting K learned tokens before layer 6 of both towers:
+
+    clip = frozen_clip.load("ViT-B/16")
+    prompts = clip.prompts(["cat", "dog"], "a photo of a {}.")
+    features_CE = clip.text(prompts, {6: insert(text_tokens_KD)})
+    tokens = clip.vision(images, {6: insert(vision_tokens_KD)}, rows=1 + K, plain=True)
+
+`plain` asks for the unedited class token too: the zero-shot teacher is the same object.
+"""
+
+from frozen_clip.edits import Edit, Edits, blend, insert, overwrite
+from frozen_clip.model import FrozenCLIP
+from frozen_clip.prompts import Prompts
+from frozen_clip.weights import load, names
+
+__all__ = [
+    "Edit",
+    "Edits",
+    "FrozenCLIP",
+    "Prompts",
+    "blend",
+    "insert",
+    "load",
+    "names",
+    "overwrite",
+]

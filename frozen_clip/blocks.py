@@ -1,0 +1,32 @@
+"""One residual block of CLIP's transformers, split so that towers can skip rows.
+
+A block is `x + attention(ln_1(x))`, then `x + mlp(ln_2(x))`. The weights are those
+of `clip.model.ResidualAttentionBlock`; only the order of work differs from it.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def queries_keys_values(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise rows (..., D) and project them: three tensors (..., D)."""
+    attn = block.attn
+    return F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
+
+
+def attend(
+    block: nn.Module, q_NLD: Tensor, k_NSD: Tensor, v_NSD: Tensor, mask_LS: Tensor | None = None
+) -> Tensor:
+    """Multi-head attention of L queries over S keys, before the output projection: (N, L, D).
+
+    `mask_LS` is True where a query may look; None means everywhere.
+    """
+    heads = block.attn.num_heads
+    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q_NLD, k_NSD, v_NSD))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LS).transpose(1, 2).flatten(2)
+
+
+def finish(block: nn.Module, x: Tensor, attended: Tensor) -> Tensor:
+    """The rest of the block for rows `x` (..., D) and what they attended to (..., D)."""
+    x = x + F.linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
+    return x + block.mlp(block.ln_2(x))

@@ -1,0 +1,93 @@
+"""`FrozenCLIP`: a CLIP that cannot be woken, and the only handle trainers have on it."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from frozen_clip import prompts as prompting
+from frozen_clip.prompts import Prompts
+from frozen_clip.text import TextTower
+from frozen_clip.vision import VisionTower
+
+
+class FrozenCLIP(nn.Module):
+    """Wraps OpenAI's `clip.model.CLIP`; teacher and student are this one object.
+
+    name: what it was loaded from, for messages
+    text, vision: the towers; `vision` exists for ViT CLIPs only
+    image_size: pixels of the square input. embed_dim: E of the joint space
+    dtype: of the frozen weights; learned tokens are emitted in it
+    known_ids: token ids that the weights have word vectors for; None for all
+    """
+
+    def __init__(self, clip_model: nn.Module, name: str, known_ids: Tensor | None = None):
+        super().__init__()
+        self.name = name
+        self.known_ids = known_ids
+        self.clip = clip_model
+        self.clip.requires_grad_(False).eval()
+        self.text = TextTower(clip_model)
+        self.image_size = int(clip_model.visual.input_resolution)
+        self.embed_dim = clip_model.text_projection.shape[1]
+
+    def train(self, mode: bool = True) -> "FrozenCLIP":
+        """Stays in evaluation mode, whatever is asked."""
+        return super().train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> "FrozenCLIP":
+        if requires_grad:
+            raise ValueError("FrozenCLIP stays frozen: train a module of your own beside it")
+        return super().requires_grad_(False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.clip.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.clip.text_projection.device
+
+    @property
+    def is_vit(self) -> bool:
+        return hasattr(self.clip.visual, "transformer")
+
+    @cached_property
+    def vision(self) -> VisionTower:
+        """The vision tower; ValueError for ResNet CLIPs, whose layers cannot be edited."""
+        if not self.is_vit:
+            raise ValueError(
+                f"{self.name} is a ResNet CLIP: it has no tokens to edit. Methods that learn "
+                "tokens in the vision tower need a ViT, for example ViT-B/16"
+            )
+        return VisionTower(self.clip.visual)
+
+    @property
+    def vision_projection(self) -> Tensor:
+        """`proj` (D, E): from the vision tower's width to the joint space."""
+        return self.vision.visual.proj
+
+    @property
+    def scale(self) -> Tensor:
+        """The learned temperature of CLIP's logits, `exp(logit_scale)`, a 0-d tensor."""
+        return self.clip.logit_scale.exp()
+
+    def prompts(self, classnames: Sequence[str], template: str) -> Prompts:
+        """One prompt per class, on this CLIP's device; ValueError as in `frozen_clip.prompts`."""
+        texts = prompting.sentences(classnames, template)
+        ids_CL = prompting.tokenize(texts, self.clip.context_length)
+        prompting.warn_of_unknown(ids_CL, classnames, self.known_ids, self.name)
+        return prompting.build(ids_CL).to(self.device)
+
+    def encode_text(self, prompts: Prompts) -> Tensor:
+        """Zero-shot text features (C, E), not normalised."""
+        with torch.no_grad():
+            return self.text(prompts)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Zero-shot image features (N, E) of normalised images (N, 3, H, W), not normalised."""
+        with torch.no_grad():
+            if not self.is_vit:
+                return self.clip.visual(images.to(self.dtype))
+            return self.vision(images).edited[:, 0] @ self.vision_projection

@@ -1,0 +1,115 @@
+"""Class names and a template -> the token ids of one prompt per class, cut for the text tower.
+
+The text tower is causal, and whatever a method learns sits in front of the class name. So
+a list of prompts is one shared *head* (start of text, template words: the ids that all
+prompts begin with) and a *tail* per class (the name .. end of text). Nothing behind the
+end-of-text token can reach its row, so tails end there.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """The prompts of C classes; made by `build`.
+
+    ids_CL: token ids, zero behind the end-of-text token (C, 77)
+    head_H: the ids that every prompt begins with; at least the start of text, and never
+        an end of text
+    tails: groups of classes whose tails are equally long, shortest first, ids (C_g, T_g)
+    place_C: where each class stands when the groups are put one after another
+    """
+
+    ids_CL: Tensor
+    head_H: Tensor
+    tails: tuple[Tensor, ...]
+    place_C: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids_CL)
+
+    def to(self, device: torch.device | str) -> "Prompts":
+        tails = tuple(t.to(device) for t in self.tails)
+        return Prompts(
+            self.ids_CL.to(device), self.head_H.to(device), tails, self.place_C.to(device)
+        )
+
+
+def sentences(classnames: Sequence[str], template: str) -> list[str]:
+    """Fill `template`, which holds `{}` once; '_' in a class name becomes a space.
+
+    Raises ValueError for an empty list, an empty name, or a template without `{}`.
+    """
+    if not classnames:
+        raise ValueError("there are no class names: a classifier needs at least one")
+    if template.count("{}") != 1:
+        raise ValueError(
+            f"template {template!r} must hold '{{}}' once, where the class name goes, "
+            "for example 'a photo of a {}.'"
+        )
+    names = [name.replace("_", " ").strip() for name in classnames]
+    if not all(names):
+        position = names.index("")
+        raise ValueError(f"class name number {position} is empty: {classnames[position]!r}")
+    return [template.replace("{}", name) for name in names]
+
+
+def tokenize(texts: Sequence[str], context_length: int = 77) -> Tensor:
+    """OpenAI's byte-pair encoding: ids (C, context_length), zero-padded.
+
+    Raises ValueError naming the text that does not fit into `context_length` tokens.
+    """
+    from clip import tokenize as clip_tokenize
+
+    try:
+        return clip_tokenize(list(texts), context_length=context_length).long()
+    except RuntimeError as error:
+        for text in texts:
+            _check_length(text, context_length)
+        raise ValueError(f"CLIP's tokenizer refuses the prompts: {error}") from error
+
+
+def _check_length(text: str, context_length: int) -> None:
+    from clip.simple_tokenizer import SimpleTokenizer
+
+    count = len(SimpleTokenizer().encode(text)) + 2
+    if count > context_length:
+        raise ValueError(
+            f"the prompt {text!r} has {count} tokens, CLIP reads at most {context_length}; "
+            "shorten this class name or the template"
+        )
+
+
+def build(ids_CL: Tensor) -> Prompts:
+    """Cut token ids (C, L) into a head and tails grouped by length."""
+    ends = ids_CL.argmax(dim=1)  # end of text has the largest id
+    agree = (ids_CL == ids_CL[0]).all(dim=0).long().cumprod(0).sum()
+    head = int(min(agree, ends.min()))
+    place_C = torch.argsort(torch.argsort(ends, stable=True))
+    tails = tuple(
+        ids_CL[ends == end][:, head : int(end) + 1] for end in torch.unique(ends, sorted=True)
+    )
+    return Prompts(ids_CL, ids_CL[0, :head], tails, place_C)
+
+
+def warn_of_unknown(
+    ids_CL: Tensor, classnames: Sequence[str], known_ids: Tensor | None, model: str
+) -> None:
+    """Warn when a class name has tokens that a CLIP with few word vectors does not know."""
+    if known_ids is None:
+        return
+    strange = ~(torch.isin(ids_CL, known_ids.to(ids_CL.device)) | (ids_CL == 0)).all(dim=1)
+    names = [name for name, is_strange in zip(classnames, strange, strict=True) if is_strange]
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        warnings.warn(
+            f"the {model!r} CLIP has no word vectors for {len(names)} of {len(classnames)} "
+            f"class names ({shown}): their text features mean nothing. It knows the colours "
+            "and shapes of the demo; use --backbone ViT-B/16 for real names",
+            stacklevel=3,
+        )

@@ -1,0 +1,192 @@
+"""Where the frozen weights come from.
+
+`load` takes a name of OpenAI's ('ViT-B/16', downloaded once and checked against its
+SHA-256 by the `clip` package), a local file (OpenAI's TorchScript archive or a plain
+state dict), or 'small', the little model that ships with this repository.
+"""
+
+import difflib
+import os
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from frozen_clip.model import FrozenCLIP
+
+SMALL = "small"
+SMALL_FILE = Path(__file__).parents[1] / "tools" / "small_clip" / "weights.npz"
+StateDict = dict[str, Tensor]
+
+
+def load(
+    name: str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    download_root: str | os.PathLike | None = None,
+) -> FrozenCLIP:
+    """A frozen CLIP by name or file, its weights in `dtype` (float16: as OpenAI converts).
+
+    No random number is drawn. Downloads go to `download_root`, by default `~/.cache/clip`.
+    Raises ValueError for an unknown name or a file that holds no CLIP, and OSError when a
+    download fails.
+    """
+    known_ids = None
+    if name == SMALL:
+        state, known_ids = _read_small(SMALL_FILE)
+    else:
+        state = _read_file(_find(name, download_root))
+    model = build(state, source=name)
+    model.to(dtype=torch.float32)
+    if dtype != torch.float32:
+        _lower(model, dtype)
+    return FrozenCLIP(model.to(device), name, known_ids)
+
+
+def names() -> list[str]:
+    """The names that `load` knows, the shipped model first."""
+    import clip
+
+    return [SMALL, *clip.available_models()]
+
+
+def _find(name: str, download_root: str | os.PathLike | None) -> Path:
+    """The local file behind a name, downloaded if need be, or behind a path."""
+    from clip import clip
+
+    if os.path.isfile(name):
+        return Path(name)
+    if name not in clip.available_models():
+        close = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"backbone {name!r} is neither a file nor a name that CLIP knows.{hint} "
+            f"Allowed: {', '.join(names())}, or the path of a weights file"
+        )
+    root = Path(download_root or "~/.cache/clip").expanduser()
+    try:
+        with warnings.catch_warnings():
+            # It leaves closing its files to the garbage collector.
+            warnings.simplefilter("ignore", ResourceWarning)
+            return Path(clip._download(clip._MODELS[name], str(root)))
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"the weights of {name} could not be downloaded from {clip._MODELS[name]} "
+            f"to {root}: {error}. Put the file there by hand, or name a local file with "
+            "--backbone; --backbone small needs no download"
+        ) from error
+
+
+def _read_file(path: Path) -> StateDict:
+    """A state dict from OpenAI's TorchScript archive or from `torch.save`; runs no code."""
+    try:
+        if _is_torchscript(path):
+            with warnings.catch_warnings():  # recent torch deprecates the whole format
+                warnings.simplefilter("ignore")
+                return torch.jit.load(str(path), map_location="cpu").state_dict()
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file provokes
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"{path} could not be read as CLIP weights ({reason}). Allowed are OpenAI's .pt "
+            "archives and state dicts saved with torch.save; if it was downloaded, delete it "
+            "and start again"
+        ) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} does not hold CLIP weights by name, but a {type(state).__name__}")
+    return state.get("state_dict", state)
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(entry.endswith("/constants.pkl") for entry in archive.namelist())
+
+
+def _read_small(path: Path) -> tuple[StateDict, Tensor]:
+    """The shipped model: half-precision arrays, word vectors only for the ids it knows."""
+    with np.load(path, allow_pickle=False) as arrays:
+        state = {key: torch.from_numpy(arrays[key]).float() for key in arrays.files}
+    ids = state.pop("token_embedding.ids").long()
+    rows = state.pop("token_embedding.rows")
+    vocabulary = torch.zeros(int(state.pop("vocab_size")), rows.shape[1])
+    state["token_embedding.weight"] = vocabulary.index_copy(0, ids, rows)
+    return state, ids
+
+
+def build(state: StateDict, source: str = "state dict") -> nn.Module:
+    """`clip.model.CLIP` with these weights; its sizes are read from the shapes.
+
+    Raises ValueError when names or shapes are not those of an OpenAI CLIP.
+    """
+    from clip.model import CLIP
+
+    state = {
+        key.removeprefix("module."): value
+        for key, value in state.items()
+        if key not in ("input_resolution", "context_length", "vocab_size")
+    }
+    try:
+        with torch.device("meta"):  # no memory, no random draw: every tensor is replaced
+            model = CLIP(**_sizes(state))
+        model.load_state_dict(state, assign=True)
+    except (KeyError, RuntimeError, AttributeError) as error:
+        raise ValueError(
+            f"{source} does not hold the weights of an OpenAI CLIP: {error}"
+        ) from error
+    mask = model.build_attention_mask()
+    for block in model.transformer.resblocks:
+        block.attn_mask = mask
+    return model
+
+
+def _sizes(state: StateDict) -> dict:
+    """The constructor arguments of `clip.model.CLIP` that fit a state dict."""
+    width = state["ln_final.weight"].shape[0]
+    return {
+        "embed_dim": state["text_projection"].shape[1],
+        **_vision_sizes(state),
+        "context_length": state["positional_embedding"].shape[0],
+        "vocab_size": state["token_embedding.weight"].shape[0],
+        "transformer_width": width,
+        "transformer_heads": width // 64,
+        "transformer_layers": _count(state, "transformer.resblocks."),
+    }
+
+
+def _vision_sizes(state: StateDict) -> dict:
+    if "visual.proj" in state:
+        patch = state["visual.conv1.weight"].shape[-1]
+        grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+        return {
+            "image_resolution": patch * grid,
+            "vision_layers": _count(state, "visual.transformer.resblocks."),
+            "vision_width": state["visual.conv1.weight"].shape[0],
+            "vision_patch_size": patch,
+        }
+    grid = round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
+    return {
+        "image_resolution": 32 * grid,
+        "vision_layers": tuple(_count(state, f"visual.layer{i}.") for i in (1, 2, 3, 4)),
+        "vision_width": state["visual.layer1.0.conv1.weight"].shape[0],
+        "vision_patch_size": None,
+    }
+
+
+def _count(state: StateDict, prefix: str) -> int:
+    """How many numbered blocks stand under `prefix`."""
+    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
+
+
+def _lower(model: nn.Module, dtype: torch.dtype) -> None:
+    """Weights of products in `dtype`; norms and embeddings stay float32, as OpenAI has it."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.MultiheadAttention):
+            module.to(dtype)
+    for name, parameter in model.named_parameters():
+        if name in ("text_projection", "visual.proj"):
+            parameter.data = parameter.data.to(dtype)

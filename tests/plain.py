@@ -1,0 +1,107 @@
+"""The slow, plain version of what `frozen_clip` and the trainers compute: their judge.
+
+Every prompt has all its 77 rows plus what is inserted, every layer computes every row, the
+teacher is a pass of its own, nothing is cached or shared.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from frozen_clip import Edits
+
+
+def random_clip(
+    seed: int = 0,
+    *,
+    embed: int = 32,
+    image: int = 32,
+    patch: int = 16,
+    vision_width: int = 64,
+    text_width: int = 64,
+    layers: tuple[int, int] = (4, 4),
+) -> nn.Module:
+    """A small `clip.model.CLIP` whose every tensor matters, biases included."""
+    from clip.model import CLIP
+
+    vision_layers, text_layers = layers
+    heads = text_width // 64
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = CLIP(
+            embed,
+            image,
+            vision_layers,
+            vision_width,
+            patch,
+            77,
+            49408,
+            text_width,
+            heads,
+            text_layers,
+        )
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name != "logit_scale":
+                    parameter += 0.05 * torch.randn_like(parameter)
+            model.token_embedding.weight *= 10
+    return model.eval().requires_grad_(False)
+
+
+def causal_mask(length: int) -> Tensor:
+    """Minus infinity above the diagonal (L, L)."""
+    return torch.full((length, length), float("-inf")).triu(1)
+
+
+def run_block(block: nn.Module, x_NLD: Tensor, mask: Tensor | None) -> Tensor:
+    """One residual block through torch's own multi-head attention."""
+    y = block.ln_1(x_NLD).transpose(0, 1)
+    attended = block.attn(y, y, y, need_weights=False, attn_mask=mask)[0].transpose(0, 1)
+    x_NLD = x_NLD + attended
+    return x_NLD + block.mlp(block.ln_2(x_NLD))
+
+
+def text(model: nn.Module, ids_CL: Tensor, edits: Edits, inserted: int = 0) -> Tensor:
+    """Text features (C, E) of full prompts, not normalised."""
+    x = model.token_embedding(ids_CL).type(model.dtype)
+    x = x + model.positional_embedding.type(model.dtype)
+    for layer, block in enumerate(model.transformer.resblocks, start=1):
+        if layer in edits:
+            x = edits[layer](x)
+        x = run_block(block, x, causal_mask(x.shape[1]))
+    ends = ids_CL.argmax(dim=-1) + inserted
+    return model.ln_final(x)[torch.arange(len(x)), ends] @ model.text_projection
+
+
+def vision(model: nn.Module, images: Tensor, edits: Edits) -> Tensor:
+    """All rows (N, L, D) behind `ln_post`."""
+    visual = model.visual
+    patches = visual.conv1(images.type(model.dtype)).flatten(2).transpose(1, 2)
+    start = visual.class_embedding.to(patches.dtype) + torch.zeros_like(patches[:, :1])
+    x = torch.cat([start, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
+    if 0 in edits:
+        x = edits[0](x)
+    x = visual.ln_pre(x)
+    for layer, block in enumerate(visual.transformer.resblocks, start=1):
+        if layer in edits:
+            x = edits[layer](x)
+        x = run_block(block, x, None)
+    return visual.ln_post(x)
+
+
+def mmrl_loss(
+    model, images, labels, ids_CL, text_edits, vision_edits, k, projection, alpha, reg
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of MMRL and MMRL++, written out: one full pass for everything."""
+    w = F.normalize(text(model, ids_CL, text_edits, inserted=k), dim=-1)
+    w0 = F.normalize(text(model, ids_CL, {}), dim=-1)
+    rows = vision(model, images, vision_edits)
+    f = F.normalize(rows[:, 0] @ model.visual.proj, dim=-1)
+    f_r = F.normalize(rows[:, 1 : 1 + k].mean(dim=1) @ projection, dim=-1)
+    f0 = F.normalize(vision(model, images, {})[:, 0] @ model.visual.proj, dim=-1)
+    logits, logits_rep = 100 * f @ w.T, 100 * f_r @ w.T
+    loss = alpha * F.cross_entropy(logits, labels)
+    loss = loss + (1 - alpha) * F.cross_entropy(logits_rep, labels)
+    loss = loss + reg * (1 - F.cosine_similarity(f, f0).mean())
+    loss = loss + reg * (1 - F.cosine_similarity(w, w0).mean())
+    return loss, {"logits": logits, "logits_rep": logits_rep, "f": f, "w": w}

@@ -1,0 +1,522 @@
+"""parse_test_res.py and tools/results: expected numbers are worked out by hand."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parse_test_res import main
+from tools.results import aggregate
+from tools.results.logs import read_log
+from tools.results.runs import find_runs, natural_key, read_run
+
+ROOT = Path(__file__).resolve().parents[1]
+EPOCHS = "".join(
+    f"epoch [{epoch}/3] batch [{batch}/2] time 0.1 (0.1) loss 1.2 (1.3) lr 1.0000e-03 eta 0:00:01\n"
+    for epoch in (1, 2, 3)
+    for batch in (1, 2)
+)
+
+
+def block(correct: int, total: int = 8100, f1: float = 80.2) -> str:
+    accuracy = 100 * correct / total
+    return (
+        f"=> result\n* total: {total:,}\n* correct: {correct:,}\n* accuracy: {accuracy:.1f}%\n"
+        f"* error: {100 - accuracy:.1f}%\n* macro_f1: {f1:.1f}%\n"
+    )
+
+
+def trained(correct: int, total: int = 8100) -> str:
+    return f"arguments\n{EPOCHS}Finish training\nDeploy the last model\n{block(correct, total)}"
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def results(correct: int, total: int = 8100, /, **changes: object) -> str:
+    accuracy = 100 * correct / total
+    values = {
+        "accuracy": accuracy,
+        "error_rate": 100 - accuracy,
+        "macro_f1": 80.25,
+        "total": total,
+        "correct": correct,
+        "complete": True,
+    }
+    return json.dumps(values | changes)
+
+
+def seeds(directory: Path, *corrects: int, total: int = 8100) -> Path:
+    for seed, correct in enumerate(corrects, 1):
+        write(directory / f"seed{seed}" / "log.txt", trained(correct, total))
+    return directory
+
+
+def place(root: Path, split: str, dataset: str, seed: int, method: str = "MMRL/vit_b16") -> Path:
+    return root / split / dataset / "shots_16" / method / f"seed{seed}"
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Cells of the lines of a table by the first one, which must be unique in `text`."""
+    cells = (
+        [cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.split("\n")
+    )
+    return {first: rest for first, *rest in (line for line in cells if line)}
+
+
+# ---- aggregate
+
+
+def test_aggregates_by_hand():
+    assert aggregate.mean([81, 82, 83]) == 82
+    assert aggregate.std([81, 82, 83]) == pytest.approx(math.sqrt(2 / 3))  # divides by 3, not by 2
+    assert aggregate.std([81.5]) == 0
+    assert aggregate.ci95([79, 81, 79, 81]) == pytest.approx(0.98)  # 1.96 * 1 / 2
+    assert aggregate.harmonic_mean(60, 40) == 48
+    assert aggregate.harmonic_mean(0, 0) == 0
+    with pytest.raises(ValueError, match="at least one"):
+        aggregate.mean([])
+
+
+def test_natural_key_sorts_seed_10_last():
+    assert sorted(["seed10", "seed9", "seed1"], key=natural_key) == ["seed1", "seed9", "seed10"]
+
+
+# ---- one log
+
+
+def test_log_gives_all_digits(tmp_path):
+    result = read_log(write(tmp_path / "log.txt", trained(12_345, 1_234_567)))
+    assert result.metrics["accuracy"] == pytest.approx(0.9999457299, abs=1e-9)
+    assert result.metrics["error"] == pytest.approx(99.0000542701, abs=1e-9)
+    assert result.metrics["macro_f1"] == 80.2
+    assert result.unfinished is None
+    assert result.ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "empty"),
+        ("\n \n", "empty"),
+        ("configuration\n", "no result block"),
+        ("=> result\n", "cut off before 'total'"),
+        (block(6561).rsplit("%", 1)[0], "cut off before 'macro_f1'"),
+        (block(6561).replace("* total: 8,100\n", ""), "'correct' where 'total' should be"),
+        (block(6561).replace("6,561", "8,101"), "8,101 correct of 8,100 is impossible"),
+        (block(6561).replace("6,561", "6,570"), "accuracy 81.0% does not fit"),
+        (block(6561).replace("19.0", "18.0"), "error 18.0% does not fit"),
+        (block(6561).replace("80.2", "180.2"), "not a percentage"),
+        (block(6561).replace("8,100", "81,00"), "'correct' where 'total' should be"),
+        (block(0, 1).replace("total: 1", "total: 0"), "0 correct of 0"),
+        (EPOCHS[:-3], "did not finish, last seen in epoch 3 of 3"),
+        (EPOCHS + block(6561), "did not finish"),  # an evaluation of the last epoch
+        (block(6561) + EPOCHS, "did not finish"),  # an evaluation before training
+        (trained(6561) + EPOCHS, "did not finish"),  # trained once more into the same log
+    ],
+)
+def test_unfinished_logs_say_why(tmp_path, content, reason):
+    result = read_log(write(tmp_path / "log.txt", content))
+    assert result.metrics is None
+    assert reason in result.unfinished
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        block(6561),
+        "Finished training\n" + block(6561),
+        EPOCHS + block(1) + EPOCHS + block(2) + "Finish training\n" + block(6561),
+        block(5000) + block(6561),
+        block(6561) + block(7000)[:-3],
+        block(6561) + block(7000).replace("7,000", "7,100"),
+        block(6561).replace("\n", "\r\n"),
+        block(6561).replace("* total", "100%|####| 5/5\r* total"),
+        block(6561).replace("* correct", "warning of a worker\n* correct"),
+        block(6561) + "* class: 0 (cat)\ttotal: 1\n=> per-class result\n* average: 7.0%\n",
+        b"\x00\xff\xfe\n" * 9 + block(6561).encode() + b"\x00" * 999,
+        "x" * 200_000 + "\n" + block(6561),
+        block(6561) + "y" * (1 << 16) + block(7000).removeprefix("=> result\n"),
+        block(6561).replace(",", ""),
+    ],
+)
+def test_sound_block_is_found(tmp_path, content):
+    assert read_log(write(tmp_path / "log.txt", content)).metrics["accuracy"] == 81.0
+
+
+def test_ignored_blocks_are_reported(tmp_path):
+    write(tmp_path / "log.txt", block(6561) + block(7000)[:-3])
+    assert read_run(tmp_path).notes == ("log.txt: result block ignored: cut off before 'macro_f1'",)
+
+
+def test_test_log_takes_evaluations_of_unfinished_training(tmp_path):
+    log = write(tmp_path / "log.txt", EPOCHS + block(6561))
+    assert read_log(log).metrics is None
+    assert read_log(log, test_log=True).metrics["accuracy"] == 81.0
+
+
+LOG = (EPOCHS + block(4321) + trained(6561)).encode()
+NO_DIGITS = st.binary(max_size=40).map(lambda junk: bytes(b for b in junk if not 48 <= b <= 57))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, len(LOG)), st.integers(0, 300), st.integers(0, len(LOG)), st.data())
+def test_damaged_log_gives_the_right_number_or_none(tmp_path_factory, start, cut, end, data):
+    damaged = LOG[:start] + data.draw(NO_DIGITS) + LOG[start + cut :]
+    for content in (damaged, damaged[:end], damaged + b"\n" + LOG[:end]):
+        log = write(tmp_path_factory.getbasetemp() / "fuzz" / "log.txt", content)
+        result = read_log(log)
+        assert (result.metrics is None) == (result.unfinished is not None)
+        if result.metrics:
+            assert result.metrics["accuracy"] == 81.0
+            assert result.metrics["error"] == 19.0
+
+
+# ---- one run directory
+
+
+def test_results_json_goes_before_the_log(tmp_path):
+    write(tmp_path / "log.txt", trained(4000))
+    write(tmp_path / "results.json", results(6561))
+    run = read_run(tmp_path)
+    assert run.metrics == {"accuracy": 81.0, "error": 19.0, "macro_f1": 80.25}
+    assert run.source == tmp_path / "results.json"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        results(6561)[:-5],
+        "[]",
+        "[" * 100_000,
+        b"\xff\xfe",
+        results(6561, complete="yes"),
+        results(6561, total=True),
+        results(6561, correct=9000),
+        results(6561, accuracy=math.nan),
+        results(6561, accuracy=82.0),
+        results(6561, macro_f1=None),
+        results(6561, total=10**400),
+        results(6561) + " " * (1 << 20),
+    ],
+)
+def test_damaged_results_json_falls_back_to_the_log(tmp_path, content):
+    write(tmp_path / "log.txt", trained(6642))
+    write(tmp_path / "results.json", content)
+    run = read_run(tmp_path)
+    assert run.metrics["accuracy"] == 82.0
+    assert run.source == tmp_path / "log.txt"
+    assert "results.json is not used" in run.notes[0]
+
+
+def test_results_json_of_an_incomplete_run_is_no_result(tmp_path):
+    write(tmp_path / "log.txt", trained(6642))
+    write(tmp_path / "results.json", results(6561, complete=False))
+    run = read_run(tmp_path)
+    assert run.metrics is None
+    assert "not complete" in run.unfinished
+
+
+def test_newest_finished_log_counts(tmp_path):
+    write(tmp_path / "log.txt", trained(6480))
+    write(tmp_path / "log.txt-2026-02-10-09-00-00", trained(6561))
+    write(tmp_path / "log.txt-2026-02-09-10-00-00", trained(6642))
+    write(tmp_path / "log.txt-2026-02-11-00-00-00", EPOCHS)
+    write(tmp_path / "log.txt-old", trained(6723))
+    os.utime(tmp_path / "log.txt")  # as after copying: times of files say nothing
+    run = read_run(tmp_path)
+    assert run.metrics["accuracy"] == 81.0
+    assert run.source.name == "log.txt-2026-02-10-09-00-00"
+    assert run.notes == ("log.txt-2026-02-11-00-00-00 is newer and has no result",)
+
+
+def test_place_of_a_run_is_read_from_its_path(tmp_path):
+    write(place(tmp_path / "base2new", "test_new", "dtd", 3) / "log.txt", block(6561))
+    write(place(tmp_path, "few_shot", "dtd", 1) / "log.txt", trained(6561))
+    place(tmp_path / "cross_dataset", "test_target", "dtd", 2).mkdir(parents=True)
+    write(tmp_path / "elsewhere" / "log.txt", block(6561))
+    b2n, cross, elsewhere, few = find_runs(tmp_path)
+    assert (b2n.protocol, b2n.split, b2n.tree) == ("base2new", "test_new", tmp_path / "base2new")
+    assert (b2n.dataset, b2n.shots, b2n.trainer, b2n.cfg) == ("dtd", 16, "MMRL", "vit_b16")
+    assert (b2n.seed, cross.seed, few.seed, elsewhere.seed) == (3, 2, 1, None)
+    assert (cross.protocol, cross.unfinished) == ("cross_dataset", "no log.txt and no results.json")
+    assert (few.protocol, few.split, few.tree) == ("few_shot", None, tmp_path / "few_shot")
+    assert elsewhere.protocol is None
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    seeds(tmp_path / "store", 6561)
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "linked").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "circle").symlink_to(tmp_path / "output")
+    runs = find_runs(tmp_path / "output")
+    assert [run.path for run in runs] == [tmp_path / "output" / "linked" / "seed1"]
+
+
+# ---- the command: folders of seeds
+
+
+def test_plain_directory(tmp_path, capsys):
+    seeds(tmp_path, 6561, 6642, 6723)  # 81, 82, 83
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == (
+        f"file: {tmp_path}/seed1/log.txt. accuracy: 81.00%. \n"
+        f"file: {tmp_path}/seed2/log.txt. accuracy: 82.00%. \n"
+        f"file: {tmp_path}/seed3/log.txt. accuracy: 83.00%. \n"
+        f"outcome of directory: {tmp_path} (3 of 3 runs)\n"
+        "* accuracy: 82.00% +- 0.82%\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "outcome"),
+    [
+        (["--ci95"], "* accuracy: 82.00% +- 0.92%"),  # 1.96 * 0.8165 / 1.7321
+        (["--keyword", "error"], "* error: 18.00% +- 0.82%"),
+        (["--keyword", "macro_f1"], "* macro_f1: 80.20% +- 0.00%"),
+        (["--test-log"], "* accuracy: 82.00% +- 0.82%"),
+    ],
+)
+def test_flags_of_a_plain_directory(tmp_path, capsys, flags, outcome):
+    seeds(tmp_path, 6561, 6642, 6723)
+    assert main([str(tmp_path), *flags]) == 0
+    assert outcome in capsys.readouterr().out.splitlines()
+
+
+def test_average_is_not_of_rounded_numbers(tmp_path, capsys):
+    seeds(tmp_path, 2431, 2432, total=3000)  # 81.0333, 81.0667; printed 81.0 and 81.1
+    main([str(tmp_path)])
+    assert "* accuracy: 81.05% +- 0.02%" in capsys.readouterr().out
+
+
+def test_unfinished_runs_are_listed_and_not_averaged(tmp_path, capsys):
+    seeds(tmp_path, 6561, 6723)
+    write(tmp_path / "seed9" / "results.json", results(6642))
+    write(tmp_path / "seed10" / "log.txt", EPOCHS)
+    (tmp_path / "seed11").mkdir()
+    (tmp_path / "tensorboard").mkdir()
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[2] == f"file: {tmp_path}/seed9/results.json. accuracy: 82.00%. "
+    assert out[3].startswith(f"unfinished: {tmp_path}/seed10: training did not finish")
+    assert out[4] == f"unfinished: {tmp_path}/seed11: no log.txt and no results.json"
+    assert out[6:] == [
+        "* accuracy: 82.00% +- 0.82%",
+        "warning: 2 of 5 runs unfinished and not averaged",
+    ]
+
+
+def test_exit_status_without_results(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 1
+    assert "add --multi-exp" in capsys.readouterr().err
+    write(tmp_path / "seed1" / "log.txt", EPOCHS)
+    assert main([str(tmp_path)]) == 1
+    assert "no finished run" in capsys.readouterr().out
+    assert main([str(tmp_path / "seed1"), "--multi-exp"]) == 1
+    assert "drop --multi-exp" in capsys.readouterr().err
+
+
+def test_bad_input_is_status_2(tmp_path, capsys):
+    (tmp_path / "base2new").mkdir()
+    assert main([str(tmp_path / "base2nwe")]) == 2
+    assert f"did you mean {tmp_path}/base2new?" in capsys.readouterr().err
+    assert main([str(write(tmp_path / "log.txt", block(6561)))]) == 2
+    assert "is a file" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path), "--keyword", "acuracy"])
+    assert stopped.value.code == 2
+
+
+def test_one_run_directory_alone(tmp_path, capsys):
+    seeds(tmp_path, 6561)
+    assert main([str(tmp_path / "seed1")]) == 0
+    assert "* accuracy: 81.00% +- 0.00%" in capsys.readouterr().out
+
+
+def test_multi_exp(tmp_path, capsys):
+    seeds(tmp_path / "exp2", 6561, 6723)  # 82
+    seeds(tmp_path / "exp10", 7290)  # 90
+    write(tmp_path / "exp11" / "seed1" / "log.txt", EPOCHS)
+    assert main([str(tmp_path), "--multi-exp"]) == 0
+    out = capsys.readouterr().out
+    outcomes = [line for line in out.splitlines() if line.startswith(("outcome", "*", "average"))]
+    assert outcomes == [
+        f"outcome of directory: {tmp_path}/exp2 (2 of 2 runs)",
+        "* accuracy: 82.00% +- 1.00%",
+        f"outcome of directory: {tmp_path}/exp10 (1 of 1 runs)",
+        "* accuracy: 90.00% +- 0.00%",
+        f"outcome of directory: {tmp_path}/exp11 (0 of 1 runs)",
+        "* accuracy: no finished run",
+        "average over 2 of 3 experiments",
+        "* accuracy: 86.00%",
+    ]
+
+
+# ---- the command: trees
+
+# Zero-shot CLIP ViT-B/16: base, new and HM as published; the last row is the published average,
+# whose HM is that of the two averages (the mean of the eleven HMs would be 71.59).
+CLIP = {
+    "imagenet": (72.43, 68.14, 70.22),
+    "caltech101": (96.84, 94.00, 95.40),
+    "oxford_pets": (91.17, 97.26, 94.12),
+    "stanford_cars": (63.37, 74.89, 68.65),
+    "oxford_flowers": (72.08, 77.80, 74.83),
+    "food101": (90.10, 91.22, 90.66),
+    "fgvc_aircraft": (27.19, 36.29, 31.09),
+    "sun397": (69.36, 75.35, 72.23),
+    "dtd": (53.24, 59.90, 56.37),
+    "eurosat": (56.48, 64.05, 60.03),
+    "ucf101": (70.53, 77.50, 73.85),
+    "Average": (69.34, 74.22, 71.70),
+}
+
+
+def base_and_new(
+    root: Path, dataset: str, seed: int, base: float, new: float, method: str = "MMRL/vit_b16"
+) -> None:
+    """One seed's two runs, with results in percent of 10,000 images."""
+    for split, percent in (("train_base", base), ("test_new", new)):
+        folder = place(root / "base2new", split, dataset, seed, method)
+        write(folder / "results.json", results(round(100 * percent), 10_000))
+
+
+def test_base2new_matches_published_averages(tmp_path, capsys):
+    for dataset, (base, new, _) in CLIP.items():
+        if dataset != "Average":
+            base_and_new(tmp_path, dataset, 1, base, new)
+    assert main([str(tmp_path)]) == 0
+    found = rows(capsys.readouterr().out)
+    for dataset, numbers in CLIP.items():
+        assert found[dataset] == [f"{number:.2f}" for number in numbers]
+    assert found["MMRL, 16 shots (1 seed)"] == []
+
+
+def test_base2new_over_seeds_and_what_is_missing(tmp_path, capsys):
+    for seed, base, new in ((1, 81, 39), (2, 83, 41)):  # 82, 40: HM 53.77
+        base_and_new(tmp_path, "dtd", seed, base, new)
+    for seed, base, new in ((1, 90, 60), (2, 94, 62), (10, 92, 61)):  # 92, 61: HM 73.36
+        base_and_new(tmp_path, "eurosat", seed, base, new)
+    base_and_new(tmp_path, "ucf101", 1, 70, 50)
+    base_and_new(tmp_path, "ucf101", 2, 80, 60)
+    unfinished = place(tmp_path / "base2new", "test_new", "ucf101", 2)
+    (unfinished / "results.json").unlink()
+    write(unfinished / "log.txt", "loading\n")
+    base_and_new(tmp_path, "food101", 1, 50, 50, "CoOp/ctx")
+    assert main([str(tmp_path)]) == 0
+    coop, mmrl = capsys.readouterr().out.split("MMRL, 16 shots (2 seeds)")
+    found = rows(mmrl)
+    assert found["dtd"] == ["82.00 ± 1.00", "40.00 ± 1.00", "53.77"]
+    assert found["eurosat"] == ["92.00 ± 1.63 (3)", "61.00 ± 0.82 (3)", "73.36"]
+    assert found["ucf101"] == ["75.00 ± 5.00", "50.00 (1/2)*", "60.00*"]
+    assert found["food101"] == ["missing*", "missing*", "-"]
+    assert found["Average of 2/4"] == ["87.00", "50.50", "63.91"]  # 2 * 87 * 50.5 / 137.5
+    assert "* incomplete, left out of the average: food101, ucf101" in mmrl
+    assert f"unfinished: {unfinished}: no result block in the log" in mmrl
+    assert "warning: 1 of 16 runs unfinished" in mmrl
+    assert rows(coop)["Average of 1/4"] == ["50.00", "50.00", "50.00"]
+
+
+def test_base2new_of_one_dataset_has_methods_as_rows(tmp_path, capsys):
+    for method, new in (("MMRL/vit_b16", 60), ("CoOp/ctx16", 40), ("CoOp/ctx4", 50)):
+        base_and_new(tmp_path, "shapes", 1, 60, new, method)
+    assert main([str(tmp_path / "base2new"), "--ci95"]) == 0
+    out = capsys.readouterr().out
+    found = rows(out)
+    assert found["CoOp/ctx4"] == ["60.00", "50.00", "54.55"]
+    assert found["CoOp/ctx16"] == ["60.00", "40.00", "48.00"]
+    assert found["MMRL"] == ["60.00", "60.00", "60.00"]
+    assert "Average" not in out
+    assert out.index("CoOp/ctx4") < out.index("CoOp/ctx16")
+    assert f"# base2new: {tmp_path}/base2new\naccuracy in %, mean ± 95% interval" in out
+
+
+def test_errors_have_no_harmonic_mean(tmp_path, capsys):
+    base_and_new(tmp_path, "dtd", 1, 80, 60)
+    assert main([str(tmp_path), "--keyword", "error"]) == 0
+    out = capsys.readouterr().out
+    assert rows(out)["MMRL"] == ["20.00", "40.00"]
+    assert "HM" not in out
+
+
+def test_trees_and_shots_are_not_mixed(tmp_path, capsys):
+    base_and_new(tmp_path / "a", "dtd", 1, 80, 60)
+    base_and_new(tmp_path / "b", "dtd", 1, 50, 50)
+    write(tmp_path / "notes" / "log.txt", block(6561))
+    main([str(tmp_path)])
+    first, second = capsys.readouterr().out.split(f"# base2new: {tmp_path}/b/base2new")
+    assert rows(first)["MMRL"] == ["80.00", "60.00", "68.57"]
+    assert rows(second)["MMRL"] == ["50.00", "50.00", "50.00"]
+    assert f"in no table: {tmp_path}/notes" in second
+
+
+def test_few_shot_table(tmp_path, capsys):
+    for dataset, shots, seed, correct in [
+        ("dtd", 2, 1, 5000),
+        ("dtd", 16, 1, 7000),
+        ("dtd", 16, 2, 7200),
+        ("dtd", 2, 2, 5200),
+        ("eurosat", 2, 1, 8000),
+        ("eurosat", 2, 2, 8000),
+        ("eurosat", 16, 1, 9000),
+    ]:
+        folder = tmp_path / "few_shot" / dataset / f"shots_{shots}" / "MMRL" / "fs" / f"seed{seed}"
+        write(folder / "log.txt", trained(correct, 10_000))
+    main([str(tmp_path)])
+    out = capsys.readouterr().out
+    found = rows(out)
+    assert found["2 shots"] == ["16 shots"]
+    assert found["dtd"] == ["51.00 ± 1.00", "71.00 ± 1.00"]
+    assert found["eurosat"] == ["80.00 ± 0.00", "90.00 (1/2)*"]
+    assert found["Average of 1/2"] == ["51.00", "71.00"]
+
+
+def test_cross_dataset_tables(tmp_path, capsys):
+    tree = tmp_path / "cross_dataset"
+    write(place(tree, "train_source", "imagenet", 1) / "log.txt", trained(7200, 10_000))
+    for dataset, correct in [("dtd", 4500), ("eurosat", 5500), ("imagenetv2", 6500)]:
+        folder = place(tree, "test_target", dataset, 1)
+        write(folder / "log.txt", block(correct, 10_000))
+    write(place(tree, "test_target", "imagenet_a", 1) / "log.txt", block(4900, 10_000))
+    main([str(tmp_path)])
+    source, targets = capsys.readouterr().out.split("MMRL, 16 shots, targets (1 seed)")
+    targets, variants = targets.split("MMRL, 16 shots, domain generalisation (1 seed)")
+    assert rows(source)["imagenet"] == ["72.00"]
+    assert rows(targets)["Average"] == ["50.00"]
+    assert rows(variants)["Average"] == ["57.00"]
+    assert set(rows(variants)) >= {"imagenet_a", "imagenetv2"}
+
+
+def test_lines_fit_and_no_heavy_imports(tmp_path):
+    """A terminal without '±' does not matter, and the command starts without torch."""
+    for dataset in ("describable_textures", "oxford_flowers"):
+        for seed, base, new in ((1, 81.12, 70.3), (2, 83.02, 71.5)):
+            method = "CoCoOp/vit_b16_c4_ep10_batch1_ctxv1"
+            base_and_new(tmp_path, dataset, seed, base, new, method)
+            base_and_new(tmp_path, dataset, seed, base, new, "CoCoOp/b")
+    code = (
+        "import sys, runpy\nsys.argv[0] = 'parse_test_res.py'\n"
+        "try: runpy.run_path('parse_test_res.py', run_name='__main__')\n"
+        "finally: print('loaded:', {'torch', 'numpy', 'dassl'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        env={"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "82.07 \\xb1 0.95" in done.stdout
+    assert "loaded: set()" in done.stdout
+    tables = [line for line in done.stdout.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, tables)) <= 100

@@ -1,0 +1,127 @@
+"""Train or test one method on one data set.
+
+    python train.py --root DATA --trainer MMRL --seed 1 \
+        --dataset-config-file configs/datasets/caltech101.yaml \
+        --config-file configs/trainers/MMRL/vit_b16.yaml \
+        --output-dir output/my_run TASK B2N DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base
+
+Everything behind the flags is `KEY VALUE ...` of the config and wins over all else.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--root", help="folder of the data sets (DATASET.ROOT)")
+    add("--output-dir", help="folder of this run (OUTPUT_DIR)")
+    add("--resume", help="continue the run in this folder (RESUME)")
+    add("--seed", type=int, help="seed of everything random; negative: not seeded (SEED)")
+    add("--source-domains", nargs="+", help="source domains (DATASET.SOURCE_DOMAINS)")
+    add("--target-domains", nargs="+", help="target domains (DATASET.TARGET_DOMAINS)")
+    add("--transforms", nargs="+", help="augmentations (INPUT.TRANSFORMS)")
+    add("--config-file", default="", help="YAML of the trainer's settings")
+    add("--dataset-config-file", default="", help="YAML of the data set")
+    add("--trainer", help="name of the method (TRAINER.NAME)")
+    add("--backbone", help="CLIP: a name, a file or 'small' (MODEL.BACKBONE.NAME)")
+    add("--head", help="name of a head (MODEL.HEAD.NAME)")
+    add("--train-epoch", type=int, help="number of epochs (OPTIM.MAX_EPOCH)")
+    add("--eval-only", action="store_true", help="test only, with the weights of --model-dir")
+    add("--model-dir", default="", help="folder of the training run to test")
+    add("--load-epoch", type=int, help="epoch to load from --model-dir; default: the newest")
+    add("--no-train", action="store_true", help="build everything, then stop")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="options of the config")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 when done, 2 for bad input, 130 when interrupted."""
+    args = parse_args(argv)
+    try:
+        run(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        if args.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(args: argparse.Namespace) -> None:
+    from dassl.utils import set_random_seed, setup_logger  # late: --help must not wait for torch
+    from experiment.config import build_config
+    from experiment.record import check_continues
+
+    cfg, notes = build_config(args)
+    output = Path(cfg.OUTPUT_DIR)
+    if not args.eval_only:
+        check_continues(cfg, output)
+    logger = setup_logger(cfg.OUTPUT_DIR)
+    try:
+        print_start(args, cfg, notes)
+        if cfg.SEED >= 0:
+            set_random_seed(cfg.SEED)
+        execute(args, cfg, output)
+    except (ValueError, OSError) as error:
+        print(f"stopped: {error}")
+        raise
+    finally:
+        logger.close()
+
+
+def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
+    from dassl.utils import collect_env_info
+
+    print("** Arguments **")
+    for name, value in sorted(vars(args).items()):
+        print(f"{name}: {value}")
+    print(f"** Config **\n{cfg}")
+    for note in notes:
+        print(f"per data set: {note}")
+    print(f"** System **\n{collect_env_info()}")
+
+
+def execute(args: argparse.Namespace, cfg, output: Path) -> None:
+    """Build, then test or train, and leave the record of it."""
+    from dassl.engine import build_trainer
+    from experiment.record import write_config, write_results
+
+    trainer = build_trainer(cfg)
+    write_config(cfg, output)
+    if args.no_train and not args.eval_only:
+        return
+    start = time.perf_counter()
+    if args.eval_only:
+        load_weights(trainer, args)
+        trainer.test()
+    else:
+        trainer.train()
+    if hasattr(trainer, "results"):
+        seconds = time.perf_counter() - start
+        write_results(cfg, trainer.results, output, seconds=seconds, eval_only=args.eval_only)
+
+
+def load_weights(trainer, args: argparse.Namespace) -> None:
+    """Load what --eval-only is to test; ValueError if a method that learns is given nothing."""
+    learned = trainer.get_model_names()
+    if learned and not args.model_dir:
+        raise ValueError(
+            f"--eval-only tests trained weights, but no --model-dir was given, the folder of a "
+            f"training run that holds {learned[0]}/. To train, leave out --eval-only"
+        )
+    if learned:
+        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""What all trainers share: a frozen CLIP, autocast, the optimiser step, files, tests.
+
+A trainer names its config node and its learner's file, and builds a `Method`; everything
+about devices, precision and checkpoints is here and nowhere else.
+"""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor, nn
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+import frozen_clip
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import count_num_param, set_random_seed
+from frozen_clip import FrozenCLIP, Prompts
+from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
+
+PRECISIONS = ("fp32", "amp", "fp16")
+TASKS = {
+    "B2N": "base-to-new",
+    "FS": "few-shot",
+    "CD": "cross-dataset and domain generalisation",
+}
+
+
+def normalize(x: Tensor) -> Tensor:
+    """Unit length along the last axis, in float32 whatever autocast says."""
+    return F.normalize(x.float(), dim=-1)
+
+
+def cosine_logits(f: Tensor, w: Tensor, scale: Tensor | float) -> Tensor:
+    """`scale * cos` of normalised features (N, E) and (C, E), in float32: (N, C)."""
+    with torch.autocast(f.device.type, enabled=False):
+        return scale * f @ w.mT
+
+
+class Method(nn.Module):
+    """A method's maths around a frozen CLIP; `learner` owns every trained parameter.
+
+    To be given by a method: `forward(images)`, named outputs of a training step;
+    `losses(outputs, labels)`, named terms whose sum is minimised; `training_logits(outputs)`;
+    `text_features()`, constants of the weights (C, E); and `classify(images, w, seen)`, logits
+    (N, C) given those, where `seen` says whether the classes are those of training.
+    """
+
+    def __init__(self, clip: FrozenCLIP, learner: nn.Module):
+        super().__init__()
+        self.clip = clip
+        self.learner = learner
+
+
+class CLIPTrainer(TrainerX):
+    """A Dassl trainer around a `Method`."""
+
+    node: str  # the config node, TRAINER.<node>
+    model_name: str = ""  # the folder of its checkpoints; empty if nothing is learned
+    shape_keys: tuple[str, ...] = ()  # keys of the node that a checkpoint must agree with
+    needs_task = False  # whether who answers depends on TASK
+
+    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> Method:
+        raise NotImplementedError
+
+    @staticmethod
+    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The learner's part of a public checkpoint, renamed; by default as it is."""
+        return state
+
+    @property
+    def settings(self) -> CfgNode:
+        return self.cfg.TRAINER[self.node]
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        check_precision(cfg.TRAINER[self.node].PREC, self.node, cuda=cuda_is_used(cfg))
+        check_task(cfg.TASK, required=self.needs_task, trainer=cfg.TRAINER.NAME)
+
+    # Building
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        dtype = torch.float16 if self.settings.PREC == "fp16" else torch.float32
+        print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
+        clip = frozen_clip.load(cfg.MODEL.BACKBONE.NAME, self.device, dtype)
+        check_image_size(cfg.INPUT.SIZE, clip)
+        if cfg.SEED >= 0:  # so that the learner starts alike, whatever came before
+            set_random_seed(cfg.SEED)
+        classnames = [self.lab2cname[label] for label in sorted(self.lab2cname)]
+        with self.autocast():
+            prompts = clip.prompts(classnames, self.dm.dataset.template)
+            self.method = self.build_method(clip, prompts).to(self.device)
+        self.source_dataset = cfg.DATASET.NAME
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._scales())
+        if self.model_name:
+            self._register_learner()
+
+    def _register_learner(self) -> None:
+        learner = self.method.learner
+        print(f"Learner: {count_num_param(learner):,} trainable parameters")
+        self.optim = build_optimizer(learner, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model(self.model_name, learner, self.optim, self.sched)
+
+    def _scales(self) -> bool:
+        return self.device.type == "cuda" and self.settings.PREC != "fp32"
+
+    def autocast(self) -> AbstractContextManager:
+        """Half precision where PREC asks for it: float16 on CUDA, bfloat16 on a CPU."""
+        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.settings.PREC != "fp32")
+
+    # Training
+
+    def before_train(self) -> None:
+        if self.settings.PREC == "amp" and self.device.type == "cpu":
+            print("PREC amp on a CPU means bfloat16 autocast")
+        super().before_train()
+
+    def forward_backward(self, batch: dict) -> dict:
+        images, labels = self.parse_batch_train(batch)
+        with self.autocast():
+            outputs = self.method(images)
+            terms = self.method.losses(outputs, labels)
+        loss = sum(terms.values())
+        self.optim.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        accuracy = compute_accuracy(self.method.training_logits(outputs), labels)[0]
+        named = {name: term.detach() for name, term in terms.items()}
+        return {"loss": loss.detach(), "acc": accuracy, **named}
+
+    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
+        return self._to_device(batch)
+
+    def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
+        return self._to_device(batch)
+
+    def _to_device(self, batch: dict) -> tuple[Tensor, Tensor]:
+        images = batch["img"].to(self.device, non_blocking=True)
+        return images, batch["label"].to(self.device, non_blocking=True)
+
+    # Testing
+
+    @property
+    def seen(self) -> bool:
+        """Whether the classes of this run are those that the learner was trained on."""
+        if self.cfg.TASK == "CD":
+            return self.cfg.DATASET.NAME == self.source_dataset
+        return self.cfg.DATASET.SUBSAMPLE_CLASSES != "new"
+
+    @torch.inference_mode()
+    def test(self, split: str | None = None) -> float:
+        """Accuracy in percent on 'test' or 'val'; the default is `TEST.SPLIT`.
+
+        All results stand in `self.results` afterwards.
+        """
+        split = split or self.cfg.TEST.SPLIT
+        if split == "val" and self.val_loader is None:
+            split = "test"
+        loader = self.val_loader if split == "val" else self.test_loader
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        print(f"Evaluate on the *{split}* set")
+        with self.autocast():
+            w = self.method.text_features()
+            for batch in tqdm(loader, desc=split, leave=False, disable=None):
+                images, labels = self.parse_batch_test(batch)
+                self.evaluator.process(self.method.classify(images, w, self.seen), labels)
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        self.results = {"split": split, "total": len(loader.dataset), **results}
+        return results["accuracy"]
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        """Logits (N, C) of normalised images (N, 3, H, W) on the trainer's device."""
+        with self.autocast():
+            return self.method.classify(images, self.method.text_features(), self.seen)
+
+    # Files
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load the learner of a run: of `epoch`, or of its newest finished epoch.
+
+        Raises FileNotFoundError when there is none, and ValueError when it was trained with
+        other shapes, saying which keys disagree.
+        """
+        if not self.model_name:
+            return
+        path = find_checkpoint(Path(directory), self.model_name, epoch or None)
+        trained = self._trained_config(Path(directory))
+        if trained:
+            keys = ["MODEL.BACKBONE.NAME", *(f"TRAINER.{self.node}.{k}" for k in self.shape_keys)]
+            check_settings(self.cfg, trained, keys, path)
+        self.source_dataset = trained.get("DATASET", {}).get("NAME", "ImageNet")
+        load_strictly(self.method.learner, self.from_public(read_checkpoint(path)), path)
+        print(f"Loaded {path}")
+
+    @staticmethod
+    def _trained_config(directory: Path) -> dict:
+        """The config that a run was trained with; empty if it left none."""
+        file = directory / "config.yaml"
+        return yaml.safe_load(file.read_text()) if file.is_file() else {}
+
+
+def cuda_is_used(cfg: CfgNode) -> bool:
+    return cfg.USE_CUDA and torch.cuda.is_available()
+
+
+def check_precision(precision: str, node: str, cuda: bool) -> None:
+    """ValueError for a precision that does not exist, or not on this device."""
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"TRAINER.{node}.PREC is {precision!r}; allowed are {', '.join(PRECISIONS)}"
+        )
+    if precision == "fp16" and not cuda:
+        raise ValueError(
+            f"TRAINER.{node}.PREC fp16 needs a CUDA device, and none is in use; "
+            "on a CPU take amp (bfloat16 autocast) or fp32"
+        )
+
+
+def check_task(task: str, required: bool, trainer: str) -> None:
+    """ValueError for an unknown protocol, or for none where one is needed."""
+    if task in TASKS or (task == "" and not required):
+        return
+    allowed = ", ".join(f"{name} ({what})" for name, what in TASKS.items())
+    raise ValueError(
+        f"TASK is {task!r}; allowed are {allowed}. {trainer} answers seen and unseen classes "
+        "differently, so the protocol has to be said: add, for example, TASK B2N at the end of "
+        "the command"
+    )
+
+
+def check_image_size(size: list[int], clip: FrozenCLIP) -> None:
+    """ValueError unless INPUT.SIZE is what the backbone was made for."""
+    if list(size) != [clip.image_size] * 2:
+        raise ValueError(
+            f"INPUT.SIZE is {list(size)}, but {clip.name} takes images of "
+            f"{clip.image_size} x {clip.image_size}: set INPUT.SIZE "
+            f'"({clip.image_size}, {clip.image_size})"'
+        )

@@ -1,0 +1,222 @@
+"""MMRL: Multi-Modal Representation Learning for vision-language models.
+
+CVPR 2025, arXiv 2503.08497. K space tokens R that belong to neither modality are mapped
+into both encoders of a frozen CLIP, into the upper layers only, where they learn the task
+while the class and end-of-text tokens keep CLIP's general knowledge, held to it by a
+regulariser. Classes seen in training are answered by both kinds of token, unseen ones by
+the class token alone.
+
+Trained: R, the aligners F_v, F_t (one affine map per edited layer) and P_r.
+
+    f    class feature of an image       w    text feature of a class
+    f_r  representation feature          f0, w0  the same of the frozen CLIP
+    K tokens, J edited layers, R_dim width of R, D width of a tower, E joint space
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from frozen_clip import Edits, FrozenCLIP, Prompts, insert, overwrite
+from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
+
+SCALE = 100.0  # the paper's constant temperature, not CLIP's logit_scale
+
+
+def add_config(cfg: CfgNode) -> None:
+    cfg.TRAINER.MMRL = CfgNode()
+    node = cfg.TRAINER.MMRL
+    node.PREC = "amp"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
+    node.ALPHA = 0.7  # weight of the class branch in loss and fusion
+    node.REG_WEIGHT = 0.5  # lambda of the two regularisers towards the frozen CLIP
+    node.N_REP_TOKENS = 5  # K
+    node.REP_LAYERS = [6, 7, 8, 9, 10, 11, 12]  # layers, from 1, with tokens of their own
+    node.REP_DIM = 512  # width of the shared space
+
+
+class Aligner(nn.Module):
+    """F: the space tokens as one tower's tokens, an affine map per edited layer."""
+
+    def __init__(self, layers: int, rep_dim: int, width: int):
+        super().__init__()
+        start = nn.Linear(rep_dim, width)  # all layers start from one draw
+        self.weight = nn.Parameter(start.weight.detach().repeat(layers, 1, 1))
+        self.bias = nn.Parameter(start.bias.detach().repeat(layers, 1))
+
+    def forward(self, rep_tokens: Tensor) -> Tensor:
+        """R (K, R_dim) -> tokens for each layer (J, K, D)."""
+        return rep_tokens @ self.weight.mT + self.bias[:, None]
+
+
+class RepresentationLearner(nn.Module):
+    """Everything MMRL trains."""
+
+    def __init__(self, clip: FrozenCLIP, layers: int, n_tokens: int, rep_dim: int):
+        super().__init__()
+        self.rep_tokens = nn.Parameter(0.02 * torch.randn(n_tokens, rep_dim))
+        self.vision_aligner = Aligner(layers, rep_dim, clip.vision.width)
+        self.text_aligner = Aligner(layers, rep_dim, clip.text.width)
+        width = clip.vision.width
+        self.rep_projection = nn.Parameter(width**-0.5 * torch.randn(width, clip.embed_dim))
+
+    def vision_tokens(self) -> Tensor:
+        """(J, K, D of the vision tower)"""
+        return self.vision_aligner(self.rep_tokens)
+
+    def text_tokens(self) -> Tensor:
+        """(J, K, D of the text tower)"""
+        return self.text_aligner(self.rep_tokens)
+
+
+class Logits(NamedTuple):
+    """Each (N, C)."""
+
+    class_token: Tensor
+    representation: Tensor
+    fused: Tensor
+
+
+class Outputs(NamedTuple):
+    """Of a training forward; features are normalised."""
+
+    logits: Logits
+    f: Tensor  # (N, E)
+    w: Tensor  # (C, E)
+    f0: Tensor  # (N, E)
+
+
+class MMRLMethod(Method):
+    """MMRL's forward pass, loss and answer around a frozen CLIP."""
+
+    def __init__(
+        self,
+        clip: FrozenCLIP,
+        prompts: Prompts,
+        learner: nn.Module,
+        rep_layers: Sequence[int],
+        alpha: float,
+        reg_weight: float,
+    ):
+        super().__init__(clip, learner)
+        self.prompts = prompts
+        self.rep_layers = list(rep_layers)
+        self.alpha = alpha
+        self.reg_weight = reg_weight
+        self.register_buffer("w0", normalize(clip.encode_text(prompts)), persistent=False)
+
+    def edits(self, tokens_JKD: Tensor) -> Edits:
+        """Insert before the first of the layers, overwrite before each later one."""
+        first, *later = tokens_JKD.to(self.clip.dtype)
+        edits = [insert(first), *(overwrite(tokens) for tokens in later)]
+        return dict(zip(self.rep_layers, edits, strict=True))
+
+    def rep_projection(self) -> Tensor:
+        """P_r (D, E)."""
+        return self.learner.rep_projection
+
+    def text_features(self) -> Tensor:
+        """w (C, E), normalised."""
+        edits = self.edits(self.learner.text_tokens())
+        return normalize(self.clip.text(self.prompts, edits))
+
+    def image_features(
+        self, images: Tensor, teacher: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """f, f_r and, for the teacher, f0; each (N, E), normalised."""
+        tokens_JKD = self.learner.vision_tokens()
+        rows = 1 + tokens_JKD.shape[1]
+        edited, plain = self.clip.vision(images, self.edits(tokens_JKD), rows, plain=teacher)
+        proj = self.clip.vision_projection
+        f = normalize(edited[:, 0] @ proj)
+        f_r = normalize(edited[:, 1:].mean(dim=1) @ self.rep_projection())
+        return f, f_r, normalize(plain[:, 0] @ proj) if teacher else None
+
+    def logits(self, f: Tensor, f_r: Tensor, w: Tensor) -> Logits:
+        class_token = cosine_logits(f, w, SCALE)
+        representation = cosine_logits(f_r, w, SCALE)
+        fused = self.alpha * class_token + (1 - self.alpha) * representation
+        return Logits(class_token, representation, fused)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """A training forward of normalised images (N, 3, H, W)."""
+        w = self.text_features()
+        f, f_r, f0 = self.image_features(images, teacher=True)
+        return Outputs(self.logits(f, f_r, w), f, w, f0)
+
+    def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
+        """The terms of the paper's loss, weighted: their sum is L."""
+        logits, f, w, f0 = outputs
+        return {
+            "ce_class": self.alpha * F.cross_entropy(logits.class_token, labels),
+            "ce_rep": (1 - self.alpha) * F.cross_entropy(logits.representation, labels),
+            "reg_image": self.reg_weight * (1 - (f * f0).sum(dim=1).mean()),
+            "reg_text": self.reg_weight * (1 - (w * self.w0).sum(dim=1).mean()),
+        }
+
+    def training_logits(self, outputs: Outputs) -> Tensor:
+        return outputs.logits.fused
+
+    def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
+        """Decoupled inference: `fused` for seen classes, the class token alone for others."""
+        f, f_r, _ = self.image_features(images)
+        logits = self.logits(f, f_r, w)
+        return logits.fused if seen else logits.class_token
+
+
+@TRAINER_REGISTRY.register()
+class MMRL(CLIPTrainer):
+    node = "MMRL"
+    model_name = "MultiModalRepresentationLearner"
+    shape_keys = ("N_REP_TOKENS", "REP_LAYERS", "REP_DIM")
+    needs_task = True
+
+    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MMRLMethod:
+        node = self.settings
+        layers = check_rep_layers(node.REP_LAYERS, clip, f"TRAINER.{self.node}.REP_LAYERS")
+        learner = RepresentationLearner(clip, len(layers), node.N_REP_TOKENS, node.REP_DIM)
+        return MMRLMethod(clip, prompts, learner, layers, node.ALPHA, node.REG_WEIGHT)
+
+    @staticmethod
+    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return from_public(state)
+
+
+def check_rep_layers(layers: Sequence[int], clip: FrozenCLIP, key: str) -> list[int]:
+    """The layers, or ValueError: they must exist in both towers and increase."""
+    layers = list(layers)
+    top = min(clip.vision.layers, clip.text.layers)
+    in_range = all(isinstance(i, int) and 1 <= i <= top for i in layers)
+    if not layers or not in_range or layers != sorted(set(layers)):
+        raise ValueError(
+            f"{key} is {layers}; allowed for {clip.name} is an increasing list of at least one "
+            f"layer from 1 to {top} (vision has {clip.vision.layers}, text {clip.text.layers} "
+            f"layers), for example {list(range((top + 2) // 2, top + 1))}"
+        )
+    return layers
+
+
+def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The learner's tensors of a public MMRL checkpoint, under the names used here."""
+    public = "representation_learner.compound_rep_tokens"
+    ours = {
+        "rep_tokens": state[public],
+        "rep_projection": state["image_encoder.proj_rep"],
+    }
+    for tower, letter in (("vision", "v"), ("text", "t")):
+        for kind in ("weight", "bias"):
+            layers = numbered(state, f"{public}_r2{letter}proj.{{}}.{kind}")
+            ours[f"{tower}_aligner.{kind}"] = torch.stack(layers)
+    return ours
+
+
+def numbered(state: dict[str, Tensor], pattern: str) -> list[Tensor]:
+    """The tensors under `pattern` filled with 0, 1, 2, ... for as long as there are any."""
+    found = []
+    while (key := pattern.format(len(found))) in state:
+        found.append(state[key])
+    return found

@@ -1,0 +1,141 @@
+"""MMRL++: parameter-efficient and interaction-aware representation learning.
+
+IJCV 2026, arXiv 2505.10088. What differs from MMRL (`trainers.mmrl`):
+
+- SRRA, shared-residual representation aligner: the aligners of a tower share one weight W;
+  each layer adds only a low-rank residual A_i B_i and a bias.
+- PRC, progressive representation composition: a later layer's tokens do not replace what
+  the layer below made of the earlier ones but are blended with it, with weight beta.
+- The projection of representation features is CLIP's own, frozen, plus a low-rank A B.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from frozen_clip import Edits, FrozenCLIP, Prompts, blend, insert
+from trainers.mmrl import MMRL, MMRLMethod, check_rep_layers, numbered
+
+
+def add_config(cfg: CfgNode) -> None:
+    cfg.TRAINER.MMRLPLUS = CfgNode()
+    node = cfg.TRAINER.MMRLPLUS
+    node.PREC = "amp"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
+    node.ALPHA = 0.7  # weight of the class branch in loss and fusion
+    node.BETA = 0.5  # weight of a layer's own tokens against those from below
+    node.REG_WEIGHT = 0.5  # lambda of the two regularisers towards the frozen CLIP
+    node.N_REP_TOKENS = 5  # K
+    node.REP_LAYERS = [6, 7, 8, 9, 10, 11, 12]  # layers, from 1, with tokens of their own
+    node.REP_DIM = 512  # width of the shared space
+    node.RES_LORA_DIM = 4  # rank of the aligners' residuals
+    node.PROJ_LORA_DIM = 64  # rank of the projection's residual
+    cfg.TRAINER.MMRLpp = node  # the public code's name for the same node
+
+
+class SharedResidualAligner(nn.Module):
+    """SRRA: F^i(R) = R (W + A_i B_i)^T + b_i."""
+
+    def __init__(self, layers: int, rep_dim: int, width: int, rank: int):
+        super().__init__()
+        start = nn.Linear(rep_dim, width)
+        self.weight = nn.Parameter(start.weight.detach().clone())
+        self.bias = nn.Parameter(start.bias.detach().repeat(layers, 1))
+        self.A = nn.Parameter(torch.stack([low_rank_start(width, rank) for _ in range(layers)]))
+        self.B = nn.Parameter(torch.zeros(layers, rank, rep_dim))
+
+    def forward(self, rep_tokens: Tensor) -> Tensor:
+        """R (K, R_dim) -> tokens for each layer (J, K, D)."""
+        shared_KD = rep_tokens @ self.weight.mT
+        residual_JKD = rep_tokens @ self.B.mT @ self.A.mT
+        return shared_KD + residual_JKD + self.bias[:, None]
+
+
+class SharedRepresentationLearner(nn.Module):
+    """Everything MMRL++ trains."""
+
+    def __init__(
+        self,
+        clip: FrozenCLIP,
+        layers: int,
+        n_tokens: int,
+        rep_dim: int,
+        res_rank: int,
+        proj_rank: int,
+    ):
+        super().__init__()
+        vision, text = clip.vision.width, clip.text.width
+        self.rep_tokens = nn.Parameter(0.02 * torch.randn(n_tokens, rep_dim))
+        self.vision_aligner = SharedResidualAligner(layers, rep_dim, vision, res_rank)
+        self.text_aligner = SharedResidualAligner(layers, rep_dim, text, res_rank)
+        self.projection_A = nn.Parameter(low_rank_start(vision, proj_rank))
+        self.projection_B = nn.Parameter(torch.zeros(proj_rank, clip.embed_dim))
+
+
+def low_rank_start(rows: int, rank: int) -> Tensor:
+    """The start of a factor A (rows, rank); its partner B starts at zero."""
+    return nn.init.kaiming_uniform_(torch.empty(rows, rank), a=math.sqrt(5))
+
+
+class MMRLPlusMethod(MMRLMethod):
+    """MMRL's method with blended tokens and a low-rank change of CLIP's projection."""
+
+    def __init__(self, *mmrl, beta: float):
+        super().__init__(*mmrl)
+        self.beta = beta
+
+    def edits(self, tokens_JKD: Tensor) -> Edits:
+        """Insert before the first of the layers, blend before each later one."""
+        first, *later = tokens_JKD.to(self.clip.dtype)
+        edits = [insert(first), *(blend(tokens, self.beta) for tokens in later)]
+        return dict(zip(self.rep_layers, edits, strict=True))
+
+    def rep_projection(self) -> Tensor:
+        """proj + A B (D, E)."""
+        return self.clip.vision_projection + self.learner.projection_A @ self.learner.projection_B
+
+
+@TRAINER_REGISTRY.register()
+class MMRLPlus(MMRL):
+    node = "MMRLPLUS"
+
+    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MMRLPlusMethod:
+        node = self.settings
+        layers = check_rep_layers(node.REP_LAYERS, clip, "TRAINER.MMRLPLUS.REP_LAYERS")
+        learner = SharedRepresentationLearner(
+            clip,
+            len(layers),
+            node.N_REP_TOKENS,
+            node.REP_DIM,
+            res_rank=node.RES_LORA_DIM,
+            proj_rank=node.PROJ_LORA_DIM,
+        )
+        return MMRLPlusMethod(
+            clip, prompts, learner, layers, node.ALPHA, node.REG_WEIGHT, beta=node.BETA
+        )
+
+    shape_keys = (*MMRL.shape_keys, "RES_LORA_DIM", "PROJ_LORA_DIM")
+    from_public = staticmethod(lambda state: from_public(state))
+
+
+@TRAINER_REGISTRY.register()
+class MMRLpp(MMRLPlus):
+    """The public code's name for `MMRLPlus`."""
+
+
+def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The learner's tensors of a public MMRL++ checkpoint, under the names used here."""
+    ours = {
+        "rep_tokens": state["representation_learner.compound_rep_tokens"],
+        "projection_A": state["image_encoder.A"],
+        "projection_B": state["image_encoder.B"],
+    }
+    for tower, letter in (("vision", "v"), ("text", "t")):
+        public = f"representation_learner.srra_r2{letter}proj"
+        ours[f"{tower}_aligner.weight"] = state[f"{public}.weight"]
+        for kind in ("A", "B", "bias"):
+            layers = numbered(state, f"{public}.srra.{{}}.{kind}")
+            ours[f"{tower}_aligner.{kind}"] = torch.stack(layers)
+    return ours
