@@ -145,7 +145,7 @@ def test_unfinished_logs_say_why(tmp_path, content, reason):
         block(6561) + "* class: 0 (cat)\ttotal: 1\n=> per-class result\n* average: 7.0%\n",
         b"\x00\xff\xfe\n" * 9 + block(6561).encode() + b"\x00" * 999,
         "x" * 200_000 + "\n" + block(6561),
-        block(6561) + "y" * (1 << 16) + block(7000).removeprefix("=> result\n"),
+        block(6561) + "y" * (1 << 16) + block(7000),  # no line of its own
         block(6561).replace(",", ""),
     ],
 )
@@ -158,6 +158,15 @@ def test_ignored_blocks_are_reported(tmp_path):
     assert read_run(tmp_path).notes == ("log.txt: result block ignored: cut off before 'macro_f1'",)
 
 
+@pytest.mark.parametrize("breaker", ["=> result\n", EPOCHS, "Finish training\n"])
+def test_a_block_is_not_pieced_together(tmp_path, breaker):
+    lines = block(6561).splitlines(keepends=True)
+    log = write(tmp_path / "log.txt", "".join([*lines[:3], breaker, *lines[3:]]))
+    result = read_log(log, test_log=True)
+    assert result.metrics is None
+    assert result.ignored[0] == "cut off before 'accuracy'"
+
+
 def test_test_log_takes_evaluations_of_unfinished_training(tmp_path):
     log = write(tmp_path / "log.txt", EPOCHS + block(6561))
     assert read_log(log).metrics is None
@@ -168,7 +177,7 @@ LOG = (EPOCHS + block(4321) + trained(6561)).encode()
 NO_DIGITS = st.binary(max_size=40).map(lambda junk: bytes(b for b in junk if not 48 <= b <= 57))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, len(LOG)), st.integers(0, 300), st.integers(0, len(LOG)), st.data())
 def test_damaged_log_gives_the_right_number_or_none(tmp_path_factory, start, cut, end, data):
     damaged = LOG[:start] + data.draw(NO_DIGITS) + LOG[start + cut :]
@@ -251,6 +260,11 @@ def test_place_of_a_run_is_read_from_its_path(tmp_path):
     assert (cross.protocol, cross.unfinished) == ("cross_dataset", "no log.txt and no results.json")
     assert (few.protocol, few.split, few.tree) == ("few_shot", None, tmp_path / "few_shot")
     assert elsewhere.protocol is None
+
+
+def test_runs_are_found_in_natural_order(tmp_path):
+    seeds(tmp_path, *[6561] * 11)
+    assert [run.seed for run in find_runs(tmp_path)] == list(range(1, 12))
 
 
 def test_linked_folders_are_followed_once(tmp_path):
@@ -494,6 +508,56 @@ def test_cross_dataset_tables(tmp_path, capsys):
     assert rows(targets)["Average"] == ["50.00"]
     assert rows(variants)["Average"] == ["57.00"]
     assert set(rows(variants)) >= {"imagenet_a", "imagenetv2"}
+
+
+def test_cross_dataset_targets_are_due_for_every_trained_seed(tmp_path, capsys):
+    tree = tmp_path / "cross_dataset"
+    for seed in (1, 2):
+        log = place(tree, "train_source", "imagenet", seed) / "log.txt"
+        write(log, trained(7200, 10_000))
+    write(place(tree, "test_target", "dtd", 2) / "log.txt", block(4500, 10_000))
+    main([str(tmp_path)])
+    assert rows(capsys.readouterr().out)["dtd"] == ["45.00 (1/2)*"]
+
+
+def test_reads_what_this_project_writes(tmp_path, capsys):
+    import torch
+
+    from dassl.config import get_cfg_default
+    from dassl.evaluation import build_evaluator
+    from experiment.record import write_results
+
+    evaluator = build_evaluator(get_cfg_default(), lab2cname={0: "cat", 1: "dog"})
+    labels = torch.arange(3000) % 2
+    scores = torch.nn.functional.one_hot(labels, 2).float()
+    scores[:1000] = scores[:1000].flip(1)  # 2,000 of 3,000 right
+    evaluator.process(scores, labels)
+    values = evaluator.evaluate()
+    write(tmp_path / "seed1" / "log.txt", EPOCHS + "Finish training\n" + capsys.readouterr().out)
+    assert read_run(tmp_path / "seed1").metrics["accuracy"] == pytest.approx(200 / 3, abs=1e-9)
+
+    (tmp_path / "seed2").mkdir()
+    cfg = get_cfg_default()
+    cfg.TASK, cfg.DATASET.SUBSAMPLE_CLASSES = "FS", "all"
+    write_results(cfg, {"split": "test", "total": 3000, **values}, tmp_path / "seed2")
+    run = read_run(tmp_path / "seed2")
+    assert run.source.name == "results.json"
+    assert run.metrics["accuracy"] == pytest.approx(200 / 3, abs=1e-9)
+
+
+def test_a_reader_that_stops_early_is_no_error(tmp_path):
+    for number in range(1000):
+        (tmp_path / f"seed{number}").mkdir()
+    write(tmp_path / "seed1" / "log.txt", block(6561))
+    done = subprocess.run(
+        f"'{sys.executable}' parse_test_res.py '{tmp_path}' | head -1",
+        shell=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"unfinished: {tmp_path}/seed0: no log.txt and no results.json\n"
+    assert done.stderr == ""
 
 
 def test_lines_fit_and_no_heavy_imports(tmp_path):

@@ -1,0 +1,27 @@
+# `make demo` and `make test` set up .venv on first use.
+VENV := .venv/bin
+METHODS ?= ZeroshotCLIP MMRL MMRLPlus
+
+.PHONY: demo test test-slow lint format setup
+
+demo: .venv/.ready  ## base-to-new on drawn pictures: every method of METHODS, three seeds
+	$(VENV)/python -m tools.demo $(METHODS)
+
+test: .venv/.ready  ## the default tests: CPU, no network, no data
+	$(VENV)/python -m pytest -q
+
+test-slow: .venv/.ready  ## the tests that take long
+	$(VENV)/python -m pytest -q -m slow
+
+lint: .venv/.ready
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+
+format: .venv/.ready
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.txt packages/dassl/pyproject.toml scripts/setup.sh
+	bash scripts/setup.sh
