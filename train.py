@@ -42,14 +42,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 when done, 2 for bad input, 130 when interrupted."""
+    """0 when done, 2 for bad input or a loss that is no number, 130 when interrupted."""
     args = parse_args(argv)
     try:
         run(args)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if args.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         if cfg.SEED >= 0:
             set_random_seed(cfg.SEED)
         execute(args, cfg, output)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"stopped: {error}")
         raise
     finally:

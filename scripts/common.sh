@@ -84,15 +84,19 @@ run() {
         --output-dir "$directory" ${flags[@]+"${flags[@]}"} "$@" ${OPTS:-})
 }
 
-# base2new_train TRAINER DATASET [SEED ...]: train on the base classes and test on them.
-base2new_train() {
-    local trainer=$1
-    shift
+# take_dataset_and_seeds DATASET [SEED ...]: sets the caller's `dataset` and `all` (the seeds).
+take_dataset_and_seeds() {
     [[ $# -ge 1 ]] || usage "DATASET [SEED ...]"
-    local dataset=$1 cfg seed all shots=${SHOTS:-16}
+    dataset=$1
+    check_dataset "$dataset"
     shift
     all=$(seeds "$@")
-    check_dataset "$dataset"
+}
+
+# base2new_train TRAINER DATASET [SEED ...]: train on the base classes and test on them.
+base2new_train() {
+    local trainer=$1 dataset all cfg seed shots=${SHOTS:-16}
+    take_dataset_and_seeds "${@:2}"
     cfg=$(variant "$trainer" vit_b16 "$dataset")
     for seed in $all; do
         run "$trainer" "$cfg" "$dataset" "$seed" \
@@ -103,18 +107,61 @@ base2new_train() {
 
 # base2new_test TRAINER DATASET [SEED ...]: test the runs of base2new_train on the new classes.
 base2new_test() {
-    local trainer=$1
-    shift
-    [[ $# -ge 1 ]] || usage "DATASET [SEED ...]"
-    local dataset=$1 cfg seed all shots=${SHOTS:-16}
-    shift
-    all=$(seeds "$@")
-    check_dataset "$dataset"
+    local trainer=$1 dataset all cfg seed shots=${SHOTS:-16} tail
+    take_dataset_and_seeds "${@:2}"
     cfg=$(variant "$trainer" vit_b16 "$dataset")
-    local tail=$dataset/shots_$shots/$trainer/$cfg
+    tail=$dataset/shots_$shots/$trainer/$cfg
     for seed in $all; do
         run "$trainer" "$cfg" "$dataset" "$seed" "$OUTPUT/base2new/test_new/$tail/seed$seed" \
             --eval-only --model-dir "$OUTPUT/base2new/train_base/$tail/seed$seed" -- \
             TASK B2N DATASET.NUM_SHOTS "$shots" DATASET.SUBSAMPLE_CLASSES new
+    done
+}
+
+# few_shot TRAINER DATASET [SEED ...]: all classes, with 1, 2, 4, 8 and 16 images each.
+few_shot() {
+    local trainer=$1 dataset all cfg seed shots
+    take_dataset_and_seeds "${@:2}"
+    cfg=$(variant "$trainer" vit_b16_few_shot "$dataset")
+    for seed in $all; do
+        for shots in ${SHOTS:-1 2 4 8 16}; do
+            run "$trainer" "$cfg" "$dataset" "$seed" \
+                "$OUTPUT/few_shot/$dataset/shots_$shots/$trainer/$cfg/seed$seed" -- \
+                TASK FS DATASET.NUM_SHOTS "$shots"
+        done
+    done
+}
+
+# cross_dataset_train TRAINER [SEED ...]: all classes of ImageNet (or of $SOURCE).
+cross_dataset_train() {
+    local trainer=$1 all cfg seed shots=${SHOTS:-16} source=${SOURCE:-imagenet}
+    check_dataset "$source"
+    all=$(seeds "${@:2}")
+    cfg=$(variant "$trainer" vit_b16_cross_datasets)
+    for seed in $all; do
+        run "$trainer" "$cfg" "$source" "$seed" \
+            "$OUTPUT/cross_dataset/train_source/$source/shots_$shots/$trainer/$cfg/seed$seed" -- \
+            TASK CD DATASET.NUM_SHOTS "$shots"
+    done
+}
+
+# cross_dataset_test TRAINER DATASET [SEED ...]: test those weights on another data set.
+cross_dataset_test() {
+    local trainer=$1 dataset all cfg seed shots=${SHOTS:-16} source=${SOURCE:-imagenet}
+    take_dataset_and_seeds "${@:2}"
+    cfg=$(variant "$trainer" vit_b16_cross_datasets)
+    local tail=shots_$shots/$trainer/$cfg trees=$OUTPUT/cross_dataset
+    for seed in $all; do
+        run "$trainer" "$cfg" "$dataset" "$seed" "$trees/test_target/$dataset/$tail/seed$seed" \
+            --eval-only --model-dir "$trees/train_source/$source/$tail/seed$seed" -- \
+            TASK CD DATASET.NUM_SHOTS "$shots"
+    done
+}
+
+# domain_generalization_test TRAINER [SEED ...]: test them on ImageNet's four variants.
+domain_generalization_test() {
+    local trainer=$1 dataset
+    for dataset in imagenetv2 imagenet_sketch imagenet_a imagenet_r; do
+        cross_dataset_test "$trainer" "$dataset" "${@:2}"
     done
 }

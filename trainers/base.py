@@ -67,9 +67,8 @@ class CLIPTrainer(TrainerX):
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> Method:
         raise NotImplementedError
 
-    @staticmethod
-    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The learner's part of a public checkpoint, renamed; by default as it is."""
+    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint's tensors under the learner's names, if a public one has others."""
         return state
 
     @property
@@ -127,6 +126,7 @@ class CLIPTrainer(TrainerX):
             outputs = self.method(images)
             terms = self.method.losses(outputs, labels)
         loss = sum(terms.values())
+        self.detect_anomaly(loss)
         self.optim.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)
@@ -138,12 +138,12 @@ class CLIPTrainer(TrainerX):
         return {"loss": loss.detach(), "acc": accuracy, **named}
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
-        return self._to_device(batch)
+        return self._images_and_labels(batch)
 
     def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
-        return self._to_device(batch)
+        return self._images_and_labels(batch)
 
-    def _to_device(self, batch: dict) -> tuple[Tensor, Tensor]:
+    def _images_and_labels(self, batch: dict) -> tuple[Tensor, Tensor]:
         images = batch["img"].to(self.device, non_blocking=True)
         return images, batch["label"].to(self.device, non_blocking=True)
 
@@ -188,20 +188,22 @@ class CLIPTrainer(TrainerX):
     # Files
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load the learner of a run: of `epoch`, or of its newest finished epoch.
+        """Load the learner of a run: of `epoch`, or of its newest finished epoch, or of the
+        epoch that was best on the validation images if `TEST.FINAL_MODEL` is 'best_val'.
 
         Raises FileNotFoundError when there is none, and ValueError when it was trained with
         other shapes, saying which keys disagree.
         """
         if not self.model_name:
             return
-        path = find_checkpoint(Path(directory), self.model_name, epoch or None)
+        best = self.cfg.TEST.FINAL_MODEL == "best_val"
+        path = find_checkpoint(Path(directory), self.model_name, epoch, best)
         trained = self._trained_config(Path(directory))
         if trained:
             keys = ["MODEL.BACKBONE.NAME", *(f"TRAINER.{self.node}.{k}" for k in self.shape_keys)]
             check_settings(self.cfg, trained, keys, path)
         self.source_dataset = trained.get("DATASET", {}).get("NAME", "ImageNet")
-        load_strictly(self.method.learner, self.from_public(read_checkpoint(path)), path)
+        load_strictly(self.method.learner, self.own_names(read_checkpoint(path)), path)
         print(f"Loaded {path}")
 
     @staticmethod

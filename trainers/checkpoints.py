@@ -9,8 +9,12 @@ from yacs.config import CfgNode
 from dassl.utils import load_checkpoint
 
 
-def find_checkpoint(directory: Path, model_name: str, epoch: int | None = None) -> Path:
+def find_checkpoint(
+    directory: Path, model_name: str, epoch: int | None = None, best: bool = False
+) -> Path:
     """`<directory>/<model_name>/model.pth.tar-<epoch>`, of the newest epoch by default.
+
+    With `best`, and no epoch, `model-best.pth.tar` is preferred.
 
     Raises FileNotFoundError that says what was looked for and what there is.
     """
@@ -19,6 +23,8 @@ def find_checkpoint(directory: Path, model_name: str, epoch: int | None = None) 
     for file in folder.glob("model.pth.tar-*"):
         if match := re.fullmatch(r"model\.pth\.tar-(\d+)", file.name):
             found[int(match[1])] = file
+    if epoch is None and best and (folder / "model-best.pth.tar").is_file():
+        return folder / "model-best.pth.tar"
     if epoch is None and found:
         return found[max(found)]
     if epoch in found:

@@ -26,6 +26,7 @@ from frozen_clip import Edits, FrozenCLIP, Prompts, insert, overwrite
 from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
 
 SCALE = 100.0  # the paper's constant temperature, not CLIP's logit_scale
+PUBLIC_TOKENS = "representation_learner.compound_rep_tokens"  # R in a public checkpoint
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -63,14 +64,6 @@ class RepresentationLearner(nn.Module):
         self.text_aligner = Aligner(layers, rep_dim, clip.text.width)
         width = clip.vision.width
         self.rep_projection = nn.Parameter(width**-0.5 * torch.randn(width, clip.embed_dim))
-
-    def vision_tokens(self) -> Tensor:
-        """(J, K, D of the vision tower)"""
-        return self.vision_aligner(self.rep_tokens)
-
-    def text_tokens(self) -> Tensor:
-        """(J, K, D of the text tower)"""
-        return self.text_aligner(self.rep_tokens)
 
 
 class Logits(NamedTuple):
@@ -121,14 +114,14 @@ class MMRLMethod(Method):
 
     def text_features(self) -> Tensor:
         """w (C, E), normalised."""
-        edits = self.edits(self.learner.text_tokens())
+        edits = self.edits(self.learner.text_aligner(self.learner.rep_tokens))
         return normalize(self.clip.text(self.prompts, edits))
 
     def image_features(
         self, images: Tensor, teacher: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """f, f_r and, for the teacher, f0; each (N, E), normalised."""
-        tokens_JKD = self.learner.vision_tokens()
+        tokens_JKD = self.learner.vision_aligner(self.learner.rep_tokens)
         rows = 1 + tokens_JKD.shape[1]
         edited, plain = self.clip.vision(images, self.edits(tokens_JKD), rows, plain=teacher)
         proj = self.clip.vision_projection
@@ -181,6 +174,9 @@ class MMRL(CLIPTrainer):
         learner = RepresentationLearner(clip, len(layers), node.N_REP_TOKENS, node.REP_DIM)
         return MMRLMethod(clip, prompts, learner, layers, node.ALPHA, node.REG_WEIGHT)
 
+    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.from_public(state) if PUBLIC_TOKENS in state else state
+
     @staticmethod
     def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
         return from_public(state)
@@ -202,14 +198,13 @@ def check_rep_layers(layers: Sequence[int], clip: FrozenCLIP, key: str) -> list[
 
 def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The learner's tensors of a public MMRL checkpoint, under the names used here."""
-    public = "representation_learner.compound_rep_tokens"
     ours = {
-        "rep_tokens": state[public],
+        "rep_tokens": state[PUBLIC_TOKENS],
         "rep_projection": state["image_encoder.proj_rep"],
     }
     for tower, letter in (("vision", "v"), ("text", "t")):
         for kind in ("weight", "bias"):
-            layers = numbered(state, f"{public}_r2{letter}proj.{{}}.{kind}")
+            layers = numbered(state, f"{PUBLIC_TOKENS}_r2{letter}proj.{{}}.{kind}")
             ours[f"{tower}_aligner.{kind}"] = torch.stack(layers)
     return ours
 

@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import Edits, FrozenCLIP, Prompts, blend, insert
-from trainers.mmrl import MMRL, MMRLMethod, check_rep_layers, numbered
+from trainers.mmrl import MMRL, PUBLIC_TOKENS, MMRLMethod, check_rep_layers, numbered
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -100,6 +100,7 @@ class MMRLPlusMethod(MMRLMethod):
 @TRAINER_REGISTRY.register()
 class MMRLPlus(MMRL):
     node = "MMRLPLUS"
+    shape_keys = (*MMRL.shape_keys, "RES_LORA_DIM", "PROJ_LORA_DIM")
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MMRLPlusMethod:
         node = self.settings
@@ -116,8 +117,9 @@ class MMRLPlus(MMRL):
             clip, prompts, learner, layers, node.ALPHA, node.REG_WEIGHT, beta=node.BETA
         )
 
-    shape_keys = (*MMRL.shape_keys, "RES_LORA_DIM", "PROJ_LORA_DIM")
-    from_public = staticmethod(lambda state: from_public(state))
+    @staticmethod
+    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return from_public(state)
 
 
 @TRAINER_REGISTRY.register()
@@ -128,7 +130,7 @@ class MMRLpp(MMRLPlus):
 def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The learner's tensors of a public MMRL++ checkpoint, under the names used here."""
     ours = {
-        "rep_tokens": state["representation_learner.compound_rep_tokens"],
+        "rep_tokens": state[PUBLIC_TOKENS],
         "projection_A": state["image_encoder.A"],
         "projection_B": state["image_encoder.B"],
     }

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# Train MMRL on the base classes and test it there: base2new_train.sh DATASET [SEED ...]
+# Train MMRL on the base classes: base2new_train.sh DATASET [SEED ...]
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 base2new_train MMRL "$@"

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# Zero-shot CLIP on the new classes: base2new_test.sh DATASET [SEED ...]
+# Test zero-shot CLIP on the new classes: base2new_test.sh DATASET [SEED ...]
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 base2new_test ZeroshotCLIP "$@"

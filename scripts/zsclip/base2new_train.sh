@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# Zero-shot CLIP on the base classes: base2new_train.sh DATASET [SEED ...]
+# Test zero-shot CLIP on the base classes: base2new_train.sh DATASET [SEED ...]
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 base2new_train ZeroshotCLIP "$@"

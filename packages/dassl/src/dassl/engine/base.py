@@ -1,0 +1,162 @@
+"""The base of all trainers: what a step is made of, and the order of events."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dassl.data.seeding import set_loader_epoch
+
+from .models import ModelKeeper
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class TrainerBase(ModelKeeper):
+    """Runs the epochs. Subclasses say what one is, and what happens before and after.
+
+    Attributes:
+        start_epoch, max_epoch: the run goes from one up to, not including, the other.
+        epoch: the current one, counted from 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writer: SummaryWriter | None = None
+        self._losses_finite: Tensor | None = None
+        self.start_epoch = self.epoch = self.max_epoch = 0
+
+    # --- one step
+
+    def model_backward_and_update(self, loss: Tensor, names: str | list[str] | None = None) -> None:
+        """Zero the gradients, run backward, and let the optimisers step."""
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)
+
+    def model_zero_grad(self, names: str | list[str] | None = None) -> None:
+        """Drop the gradients of all models that are trained, or of `names`."""
+        for name in self.get_model_names(names):
+            if (optim := self._optims[name]) is not None:
+                optim.zero_grad()
+
+    def model_backward(self, loss: Tensor) -> None:
+        """Check that the loss is a number, and run backward."""
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names: str | list[str] | None = None) -> None:
+        """Let the optimisers of all models, or of `names`, take their step."""
+        for name in self.get_model_names(names):
+            if (optim := self._optims[name]) is not None:
+                optim.step()
+
+    def update_lr(self, names: str | list[str] | None = None) -> None:
+        """Move the schedules to the next epoch; to be called after its last batch."""
+        for name in self.get_model_names(names):
+            if (sched := self._scheds[name]) is not None:
+                sched.step()
+
+    def get_current_lr(self, names: str | list[str] | None = None) -> float:
+        """Return the learning rate of the first model that has an optimiser; 0 if none has."""
+        for name in self.get_model_names(names):
+            if (optim := self._optims[name]) is not None:
+                return optim.param_groups[0]["lr"]
+        return 0.0
+
+    def detect_anomaly(self, loss: Tensor) -> None:
+        """Find a loss that is infinite or no number.
+
+        On a GPU the answer is not waited for: it is read when the next line is printed, and at
+        the end of the epoch, before anything is saved.
+
+        Raises:
+            FloatingPointError: it is one.
+        """
+        finite = torch.isfinite(loss.detach()).all()
+        before = self._losses_finite
+        self._losses_finite = finite if before is None else before & finite
+        if loss.device.type == "cpu":
+            self.raise_on_anomaly()
+
+    def raise_on_anomaly(self) -> None:
+        """Read what `detect_anomaly` found since the last call.
+
+        Raises:
+            FloatingPointError: a loss was infinite or no number.
+        """
+        finite, self._losses_finite = self._losses_finite, None
+        if finite is not None and not finite:
+            raise FloatingPointError(
+                f"The loss became infinite or NaN in epoch {self.epoch + 1}. "
+                "Lower OPTIM.LR, or train in a wider number format."
+            )
+
+    # --- TensorBoard
+
+    def init_writer(self, log_dir: str) -> None:
+        """Write scalars to TensorBoard files in `log_dir` from now on."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+            print(f"TensorBoard files are in {log_dir}")
+            self._writer = SummaryWriter(log_dir)
+
+    def close_writer(self) -> None:
+        """Close the TensorBoard files, if any are open."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def write_scalar(self, tag: str, scalar_value: Any, global_step: int | None = None) -> None:
+        """Write a number to TensorBoard; without a writer, do nothing."""
+        if self._writer is not None:
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    # --- the order of events
+
+    def train(self, start_epoch: int, max_epoch: int) -> None:
+        """Run all epochs. `before_train` may move `start_epoch`."""
+        self.start_epoch = start_epoch
+        self.max_epoch = max_epoch
+        self.before_train()
+        for epoch in range(self.start_epoch, self.max_epoch):
+            self.epoch = epoch
+            for name in ("train_loader_x", "train_loader_u"):
+                set_loader_epoch(getattr(self, name, None), epoch)
+            self.before_epoch()
+            self.run_epoch()
+            self.raise_on_anomaly()
+            self.after_epoch()
+        self.after_train()
+
+    def before_train(self) -> None:
+        """Runs once, before the first epoch."""
+
+    def after_train(self) -> None:
+        """Runs once, after the last epoch."""
+
+    def before_epoch(self) -> None:
+        """Runs before every epoch."""
+
+    def after_epoch(self) -> None:
+        """Runs after every epoch."""
+
+    def run_epoch(self) -> None:
+        raise NotImplementedError
+
+    def test(self, split: str | None = None) -> float:
+        raise NotImplementedError
+
+    def parse_batch_train(self, *batches: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def parse_batch_test(self, batch: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def forward_backward(self, *batches: dict[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def model_inference(self, input: Any) -> Any:
+        raise NotImplementedError

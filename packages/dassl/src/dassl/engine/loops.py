@@ -1,0 +1,132 @@
+"""Trainers that go through one loader, or through two side by side, once an epoch."""
+
+import time
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+from torch import Tensor
+
+from dassl.utils import AverageMeter, MetricMeter, check_availability
+
+from .simple import SimpleTrainer
+
+
+class _BatchLoop(SimpleTrainer):
+    """Calls `forward_backward` for every batch, prints how it goes, writes scalars.
+
+    Attributes:
+        num_batches: batches in this epoch.
+        batch_idx: the current one, from 0.
+    """
+
+    def _run_batches(self, batches: Iterable[tuple[Any, ...]]) -> None:
+        self.set_model_mode("train")
+        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        begin = time.time()
+        for self.batch_idx, batch in enumerate(batches):
+            data_time.update(time.time() - begin)
+            lr = self.get_current_lr()  # before a plugin moves on to the next epoch's
+            losses.update(self.forward_backward(*batch))
+            if self._is_printed() or self._is_last():
+                # reading waits for the device: it belongs to the time that is measured
+                values = self._read(losses)
+                batch_time.update(time.time() - begin)
+                if self._is_printed():
+                    self._print_line(batch_time, data_time, str(losses), lr)
+                self._write_scalars({**values, "lr": lr})
+            else:
+                batch_time.update(time.time() - begin)
+            begin = time.time()
+
+    def _is_last(self) -> bool:
+        return self.batch_idx + 1 == self.num_batches
+
+    def _is_printed(self) -> bool:
+        frequency = self.cfg.TRAIN.PRINT_FREQ
+        return (self.batch_idx + 1) % frequency == 0 or self.num_batches < frequency
+
+    def _read(self, losses: MetricMeter) -> dict[str, float]:
+        """Return the means since the epoch began.
+
+        Raises:
+            FloatingPointError: one that is called a loss is infinite or no number.
+        """
+        self.raise_on_anomaly()
+        values = {name: meter.avg for name, meter in losses.meters.items()}
+        for name, value in values.items():
+            if "loss" in name and not abs(value) < float("inf"):
+                raise FloatingPointError(
+                    f"{name!r} became infinite or NaN in epoch {self.epoch + 1}, at batch "
+                    f"{self.batch_idx + 1} of {self.num_batches} or shortly before. "
+                    "Lower OPTIM.LR, or train in a wider number format."
+                )
+        return values
+
+    def _print_line(
+        self, batch_time: AverageMeter, data_time: AverageMeter, losses: str, lr: float
+    ) -> None:
+        left = (self.max_epoch - self.epoch) * self.num_batches - self.batch_idx - 1
+        eta = timedelta(seconds=int(batch_time.avg * left))
+        info = [
+            f"epoch [{self.epoch + 1}/{self.max_epoch}]",
+            f"batch [{self.batch_idx + 1}/{self.num_batches}]",
+            f"time {batch_time.val:.3f} ({batch_time.avg:.3f})",
+            f"data {data_time.val:.3f} ({data_time.avg:.3f})",
+            losses,
+            f"lr {lr:.4e}",
+            f"eta {eta}",
+        ]
+        print(" ".join(part for part in info if part))
+
+    def _write_scalars(self, values: dict[str, float]) -> None:
+        step = self.epoch * self.num_batches + self.batch_idx
+        for name, value in values.items():
+            self.write_scalar(f"train/{name}", value, step)
+
+
+class TrainerX(_BatchLoop):
+    """A trainer on labelled images: `forward_backward(batch)`."""
+
+    def run_epoch(self) -> None:
+        """Go once through `train_loader_x`."""
+        self.num_batches = len(self.train_loader_x)
+        self._run_batches((batch,) for batch in self.train_loader_x)
+
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Return images, labels and domains on the device."""
+        return tuple(self._to_device(batch[key]) for key in ("img", "label", "domain"))
+
+
+class TrainerXU(_BatchLoop):
+    """A trainer on labelled and unlabelled images: `forward_backward(batch_x, batch_u)`."""
+
+    def run_epoch(self) -> None:
+        """Go through both loaders; TRAIN.COUNT_ITER says which one's length counts.
+
+        Raises:
+            ValueError: there are no unlabelled images.
+        """
+        if self.train_loader_u is None:
+            raise ValueError(f"{type(self).__name__} needs unlabelled images: train_u is empty")
+        len_x, len_u = len(self.train_loader_x), len(self.train_loader_u)
+        lengths = {"train_x": len_x, "train_u": len_u, "smaller_one": min(len_x, len_u)}
+        count = self.cfg.TRAIN.COUNT_ITER
+        check_availability(count, list(lengths), what="TRAIN.COUNT_ITER")
+        self.num_batches = lengths[count]
+        loaders = (self.train_loader_x, self.train_loader_u)
+        pairs = zip(*(_over_and_over(loader) for loader in loaders), strict=True)
+        self._run_batches(islice(pairs, self.num_batches))
+
+    def parse_batch_train(
+        self, batch_x: dict[str, Any], batch_u: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
+        """Return images, labels and domains of the labelled batch, and the other's images."""
+        labelled = [self._to_device(batch_x[key]) for key in ("img", "label", "domain")]
+        return (*labelled, self._to_device(batch_u["img"]))
+
+
+def _over_and_over(loader: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        yield from loader

@@ -1,0 +1,47 @@
+"""What a run needs beside weights and optimisers to go on as if it had never stopped."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def collect_run_state(trainer: Any) -> dict[str, Any]:
+    """Return, as plain data, the best result, the gradient scaler and all generators."""
+    scaler = getattr(trainer, "scaler", None)
+    best = getattr(trainer, "best_result", None)
+    return {
+        "best_result": None if best is None else float(best),
+        "scaler": None if scaler is None else scaler.state_dict(),
+        "generators": _generators(),
+    }
+
+
+def restore_run_state(trainer: Any, checkpoint: dict[str, Any]) -> None:
+    """Put back what `collect_run_state` returned; what a checkpoint lacks stays as it is."""
+    if checkpoint.get("best_result") is not None:
+        trainer.best_result = checkpoint["best_result"]
+    if checkpoint.get("scaler") and getattr(trainer, "scaler", None) is not None:
+        trainer.scaler.load_state_dict(checkpoint["scaler"])
+    if checkpoint.get("generators"):
+        _set_generators(checkpoint["generators"])
+
+
+def _generators() -> dict[str, Any]:
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    used_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if used_cuda else [],
+    }
+
+
+def _set_generators(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    for device, device_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(device_state, device)

@@ -1,0 +1,220 @@
+"""The life of a run: data, model, resume, checkpoints, tests."""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from dassl.data import DataManager
+from dassl.evaluation import build_evaluator
+from dassl.modeling import build_backbone, build_head
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import check_availability, count_num_param, load_pretrained_weights
+from dassl.utils.checkpoints import BEST
+
+from .base import TrainerBase
+
+
+class SimpleNet(nn.Module):
+    """Backbone, head if MODEL.HEAD.NAME is set, linear classifier if there are classes."""
+
+    def __init__(self, cfg: CfgNode, model_cfg: CfgNode, num_classes: int, **kwargs: Any) -> None:
+        """`kwargs` go to the backbone."""
+        super().__init__()
+        node = model_cfg.BACKBONE
+        self.backbone = build_backbone(
+            node.NAME, verbose=cfg.VERBOSE, pretrained=node.PRETRAINED, **kwargs
+        )
+        self._fdim = self.backbone.out_features
+        self.head = self._build_head(cfg, model_cfg.HEAD)
+        self.classifier = nn.Linear(self._fdim, num_classes) if num_classes > 0 else None
+
+    def _build_head(self, cfg: CfgNode, node: CfgNode) -> nn.Module | None:
+        if not (node.NAME and node.HIDDEN_LAYERS):
+            return None
+        head = build_head(
+            node.NAME,
+            verbose=cfg.VERBOSE,
+            in_features=self._fdim,
+            hidden_layers=node.HIDDEN_LAYERS,
+            activation=node.ACTIVATION,
+            bn=node.BN,
+            dropout=node.DROPOUT,
+        )
+        self._fdim = head.out_features
+        return head
+
+    @property
+    def fdim(self) -> int:
+        """The width of the features before the classifier."""
+        return self._fdim
+
+    def forward(self, x: Tensor, return_feature: bool = False) -> Any:
+        """From (N, 3, H, W) images to (N, C) logits, or (logits, features) on request."""
+        features = self.backbone(x)
+        if self.head is not None:
+            features = self.head(features)
+        if self.classifier is None:
+            return features
+        logits = self.classifier(features)
+        return (logits, features) if return_feature else logits
+
+
+class SimpleTrainer(TrainerBase):
+    """A trainer of one data set's classifier.
+
+    Attributes:
+        cfg, device, output_dir: configuration, where models live, where files go.
+        dm: the `DataManager`; its loaders and label tables are attributes here too.
+        model, optim, sched: what `build_model` made.
+        evaluator, best_result: for tests; best_result is -inf before the first.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.check_cfg(cfg)
+        check_availability(cfg.TEST.FINAL_MODEL, ["last_step", "best_val"], "TEST.FINAL_MODEL")
+        use_cuda = torch.cuda.is_available() and cfg.USE_CUDA
+        self.device = torch.device("cuda" if use_cuda else "cpu")
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.output_dir = cfg.OUTPUT_DIR
+        self.cfg = cfg
+        self.build_data_loader()
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        self.best_result = -np.inf
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Check what the trainer needs of the configuration; trainers say so here."""
+
+    def build_data_loader(self) -> None:
+        """Build the data set and its loaders."""
+        self.dm = DataManager(self.cfg)
+        self.train_loader_x = self.dm.train_loader_x
+        self.train_loader_u = self.dm.train_loader_u  # None without unlabelled images
+        self.val_loader = self.dm.val_loader  # None without validation images
+        self.test_loader = self.dm.test_loader
+        self.num_classes = self.dm.num_classes
+        self.num_source_domains = self.dm.num_source_domains
+        self.lab2cname = self.dm.lab2cname
+
+    def build_model(self) -> None:
+        """Build and register a `SimpleNet`; trainers with a model of their own override this."""
+        cfg = self.cfg
+        self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+        self.model.to(self.device)
+        print(f"# params: {count_num_param(self.model):,}")
+        self.optim = build_optimizer(self.model, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("model", self.model, self.optim, self.sched)
+
+    def train(self) -> None:  # type: ignore[override]
+        """Train from `start_epoch` to `max_epoch`, then test."""
+        super().train(self.start_epoch, self.max_epoch)
+
+    def before_train(self) -> None:
+        """Resume if there is something to resume from, and open the TensorBoard files.
+
+        Raises:
+            FileNotFoundError: RESUME is set, and there is nothing to go on from.
+            ValueError: the best model on the validation set is wanted, but there is no such set.
+        """
+        if self._selects_on_val() and self.val_loader is None:
+            raise ValueError(
+                "TEST.FINAL_MODEL is best_val, but the data set has no validation images: "
+                "set it to last_step"
+            )
+        self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
+        if self.cfg.RESUME and not self.start_epoch:
+            raise FileNotFoundError(
+                f"RESUME is {self.cfg.RESUME!r}, where not every one of "
+                f"{self.get_model_names()} has a checkpoint to go on from"
+            )
+        self.init_writer(str(Path(self.output_dir) / "tensorboard"))
+        self.time_start = time.time()
+
+    def after_epoch(self) -> None:
+        """Save the model if it is the best so far, if one is due, and after the last epoch."""
+        if self._selects_on_val():
+            self._save_if_best()
+        done = self.epoch + 1
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        if done == self.max_epoch or (frequency > 0 and done % frequency == 0):
+            self.save_model(self.epoch, self.output_dir)
+
+    def after_train(self) -> None:
+        """Test the final model, unless TEST.NO_TEST, and say how long it all took."""
+        print("Finish training")
+        if not self.cfg.TEST.NO_TEST:
+            if self._selects_on_val():
+                print("The model that was best on the validation set is tested")
+                self.load_model(self.output_dir)
+            else:
+                print("The model of the last epoch is tested")
+            self.test()
+        elapsed = timedelta(seconds=round(time.time() - self.time_start))
+        print(f"Elapsed: {elapsed}")
+        self.close_writer()
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Evaluate on 'val' or 'test', by default TEST.SPLIT; return the first result.
+
+        Raises:
+            ValueError: another split, or no test images.
+        """
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        split, loader = self._test_split(self.cfg.TEST.SPLIT if split is None else split)
+        print(f"Evaluate on the *{split}* set")
+        for batch in tqdm(loader, desc=split, disable=None):  # none without a terminal
+            input, label = self.parse_batch_test(batch)
+            self.evaluator.process(self.model_inference(input), label)
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        return next(iter(results.values()))
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        """Return what is evaluated: (N, C) scores."""
+        return self.model(input)
+
+    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return images (N, 3, H, W) and labels (N,) on the device."""
+        return self._to_device(batch["img"]), self._to_device(batch["label"])
+
+    def _to_device(self, value: Tensor) -> Tensor:
+        return value.to(self.device, non_blocking=True)
+
+    def _selects_on_val(self) -> bool:
+        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
+
+    def _save_if_best(self) -> None:
+        result = self.test(split="val")
+        if result > self.best_result:
+            self.best_result = result
+            self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
+
+    def _test_split(self, split: str) -> tuple[str, Any]:
+        """Return the split that is really tested, and its loader."""
+        check_availability(split, ["val", "test"], what="split (TEST.SPLIT)")
+        if split == "val" and self.val_loader is None:
+            print("*** There are no validation images: the TEST images are used instead ***")
+            split = "test"
+        loader = self.val_loader if split == "val" else self.test_loader
+        if loader is None:
+            raise ValueError("The data set has no test images")
+        return split, loader
+
+    def _choose_checkpoint(self, folders: list[Path], epoch: int | None) -> str:
+        if epoch is None and self.cfg.TEST.FINAL_MODEL == "best_val":
+            return BEST
+        return super()._choose_checkpoint(folders, epoch)

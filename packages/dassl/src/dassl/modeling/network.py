@@ -1,0 +1,16 @@
+"""Whole networks by name, for plugins that register theirs."""
+
+from typing import Any
+
+from torch import nn
+
+from dassl.utils import Registry
+
+from .build import build_from
+
+NETWORK_REGISTRY = Registry("NETWORK")
+
+
+def build_network(name: str, verbose: bool = True, **kwargs: Any) -> nn.Module:
+    """Build a registered network."""
+    return build_from(NETWORK_REGISTRY, "network", name, verbose, **kwargs)

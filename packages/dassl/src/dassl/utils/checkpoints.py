@@ -1,0 +1,211 @@
+"""Files that hold the state of a run: written whole or not at all, read without running code."""
+
+import os
+import pickle
+import re
+import shutil
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .tools import StrPath
+
+BEST = "model-best.pth.tar"
+POINTER = "checkpoint"  # text file: the name of the newest checkpoint beside it
+
+
+def checkpoint_name(epoch: int) -> str:
+    """Return the file name of the checkpoint made when `epoch` epochs were done."""
+    return f"model.pth.tar-{epoch}"
+
+
+def save_checkpoint(
+    state: dict[str, Any],
+    save_dir: StrPath,
+    is_best: bool = False,
+    remove_module_from_keys: bool = True,
+    model_name: str = "",
+) -> None:
+    """Write `state` to `save_dir` and name it there in the text file `checkpoint`.
+
+    A kill at any moment leaves either the old files or the new ones, never half of one.
+
+    Args:
+        state: 'state_dict' and 'epoch' (epochs done) at least; commonly 'optimizer',
+            'scheduler' and 'val_result'.
+        is_best: also copy it to model-best.pth.tar.
+        remove_module_from_keys: drop the 'module.' that DataParallel puts before names.
+        model_name: the file's name; by default model.pth.tar-<epoch>.
+    """
+    folder = Path(save_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    if remove_module_from_keys:
+        state = {**state, "state_dict": strip_module(state["state_dict"])}
+    path = folder / (model_name or checkpoint_name(state["epoch"]))
+    _write(path, lambda part: torch.save(state, part))
+    print(f"Checkpoint saved to {path}")
+    if is_best:
+        _write(folder / BEST, lambda part: shutil.copyfile(path, part))
+    _write(folder / POINTER, lambda part: part.write_text(path.name + "\n"))
+
+
+def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU. No code from the file is run.
+
+    Raises:
+        ValueError: the path is empty, or the file is damaged or holds more than plain data.
+        FileNotFoundError: there is no such file.
+    """
+    if not fpath:
+        raise ValueError("The path of the checkpoint is empty")
+    if not os.path.isfile(fpath):
+        raise FileNotFoundError(f"No checkpoint at {os.fspath(fpath)!r}")
+    torch.serialization.add_safe_globals(_harmless_types())
+    try:
+        return torch.load(fpath, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{fpath} was not loaded: it is damaged, or code would have to be run to read it. "
+            "If you trust where it comes from, load it once with torch.load(..., "
+            f"weights_only=False) and save its 'state_dict' anew. ({_first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(
+            f"{fpath} is damaged and cannot be read: fetch or train it again, or use an older "
+            f"one beside it. ({_first_line(error)})"
+        ) from error
+
+
+def resume_from_checkpoint(
+    fdir: StrPath,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
+) -> int:
+    """Load the newest checkpoint of a folder into what is given; return the epochs done.
+
+    Raises:
+        FileNotFoundError: the folder has none.
+    """
+    names = resume_candidates([Path(fdir)])
+    if not names:
+        raise FileNotFoundError(f"No checkpoint in {fdir} ({describe(Path(fdir))})")
+    path = Path(fdir) / names[0]
+    checkpoint = load_checkpoint(path)
+    restore(checkpoint, path, model, optimizer, scheduler)
+    print(f"Resumed from {path}: {checkpoint['epoch']} epochs are done")
+    return checkpoint["epoch"]
+
+
+def restore(
+    checkpoint: dict[str, Any],
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
+) -> None:
+    """Load the parts of a checkpoint into the objects given, the scheduler after its optimiser.
+
+    Raises:
+        ValueError: it was made by another model or optimiser.
+    """
+    if "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is no checkpoint of a trainer: it has no 'state_dict'")
+    parts = (("state_dict", model), ("optimizer", optimizer), ("scheduler", scheduler))
+    for key, target in parts:
+        if target is None or checkpoint.get(key) is None:
+            continue
+        try:
+            target.load_state_dict(checkpoint[key])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"'{key}' in {path} does not fit this run's {type(target).__name__}: was it made "
+                f"with another configuration? To train anew choose another OUTPUT_DIR. ({error})"
+            ) from error
+
+
+def finished_epochs(folder: Path) -> list[int]:
+    """Return the epochs that a folder has checkpoints of, newest first."""
+    matches = (re.fullmatch(r"model\.pth\.tar-(\d+)", path.name) for path in _files(folder))
+    return sorted((int(match[1]) for match in matches if match), reverse=True)
+
+
+def common_epochs(folders: list[Path]) -> list[int]:
+    """Return the epochs that all folders (one per model) have checkpoints of, newest first."""
+    shared = set.intersection(*(set(finished_epochs(folder)) for folder in folders))
+    return sorted(shared, reverse=True)
+
+
+def resume_candidates(folders: list[Path]) -> list[str]:
+    """Return the file names a run may go on from, best first, which all folders have.
+
+    The first is what the `checkpoint` files name, if they agree: it may be model-best.pth.tar,
+    saved after the newest numbered one.
+    """
+    names = [checkpoint_name(epoch) for epoch in common_epochs(folders)]
+    pointed = {_pointed(folder) for folder in folders}
+    if len(pointed) == 1 and None not in pointed:
+        names = [*pointed, *(name for name in names if name not in pointed)]
+    return names
+
+
+def describe(folder: Path) -> str:
+    """Say for a message which checkpoints a folder has."""
+    if not folder.is_dir():
+        return "the folder does not exist"
+    names = [path.name for path in _files(folder) if path.name.startswith("model")]
+    return f"it has {names}" if names else "it has no checkpoint at all"
+
+
+def strip_module(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `state_dict` without the 'module.' that DataParallel puts before names."""
+    return OrderedDict((key.removeprefix("module."), value) for key, value in state_dict.items())
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _pointed(folder: Path) -> str | None:
+    pointer = folder / POINTER
+    name = pointer.read_text().strip() if pointer.is_file() else ""
+    return name if name and (folder / name).is_file() else None
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` make a file beside `path`, see it to the disk, and put it in place of `path`."""
+    part = path.with_name(f".{path.name}.part")
+    write(part)
+    with open(part, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+@cache
+def _harmless_types() -> list[Any]:
+    """Types beyond tensors in checkpoints of Dassl 0.6: its schedulers hold torch's objects."""
+    import numpy as np
+    from torch import optim
+    from torch.optim import lr_scheduler
+
+    scalar = np.float64(0).__reduce__()[0]
+
+    def old_scalar(*args: Any) -> Any:
+        return scalar(*args)
+
+    # where numpy 1 had it: files name their globals by path
+    old_scalar.__module__, old_scalar.__name__ = "numpy.core.multiarray", "scalar"
+    old_scalar.__qualname__ = "scalar"
+    schedulers = [lr_scheduler.CosineAnnealingLR, lr_scheduler.MultiStepLR, lr_scheduler.StepLR]
+    optimizers = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.RAdam]
+    numbers = [scalar, old_scalar, np.dtype, type(np.dtype("f8"))]
+    return [*schedulers, *optimizers, *numbers, Counter, defaultdict]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,90 @@
+"""What is printed also goes to a file."""
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from .tools import StrPath
+
+
+class Logger:
+    """A text stream that writes to the console and to a file.
+
+    Lines reach the file as they end, so that a killed run leaves what it printed.
+    """
+
+    def __init__(self, fpath: StrPath | None = None) -> None:
+        self.console: TextIO = sys.stdout
+        self.file: TextIO | None = None
+        if fpath is not None:
+            Path(fpath).parent.mkdir(parents=True, exist_ok=True)
+            self.file = open(fpath, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+
+    def write(self, text: str) -> int:
+        self.console.write(text)
+        if self.file is not None:
+            self.file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self.console.flush()
+        if self.file is not None:
+            self.file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a stream has (`isatty`, `encoding`, `buffer`...) is the console's."""
+        if name == "console":  # not there yet: do not look for it in itself
+            raise AttributeError(name)
+        return getattr(self.console, name)
+
+    def close(self) -> None:
+        """Close the file, and give `sys.stdout` back if it is this logger. The console stays."""
+        if sys.stdout is self:
+            sys.stdout = self.console
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    def __enter__(self) -> "Logger":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def setup_logger(output: StrPath | None = None) -> Logger | None:
+    """Copy stdout into a file from now on, until `close()` of the returned logger.
+
+    Args:
+        output: a folder, for `log.txt` in it, or a file ending in .txt or .log. An existing file
+            is left alone: the new one gets the time behind its name. None: no log.
+
+    A logger that is still in place is closed first: its run is over.
+    """
+    if output is None:
+        return None
+    path = Path(output)
+    if path.suffix not in (".txt", ".log"):
+        path = path / "log.txt"
+    if isinstance(sys.stdout, Logger):
+        sys.stdout.close()
+    logger = Logger(_free_name(path))
+    sys.stdout = logger  # type: ignore[assignment]
+    return logger
+
+
+def _free_name(path: Path) -> Path:
+    """Return `path`, or if that exists a name with the time behind it."""
+    stamp = time.strftime("-%Y-%m-%d-%H-%M-%S")
+    candidate, count = path, 0
+    while candidate.exists():
+        candidate = path.with_name(f"{path.name}{stamp}" + (f"-{count}" if count else ""))
+        count += 1
+    return candidate
