@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     from dassl.utils import set_random_seed, setup_logger  # late: --help must not wait for torch
-    from experiment.config import build_config
+    from experiment.config import build_config, own_part
     from experiment.record import check_continues
 
     cfg, notes = build_config(args)
@@ -68,12 +68,12 @@ def run(args: argparse.Namespace) -> None:
         check_continues(cfg, output)
     logger = setup_logger(cfg.OUTPUT_DIR)
     try:
-        print_start(args, cfg, notes)
+        print_start(args, own_part(cfg), notes)
         if cfg.SEED >= 0:
             set_random_seed(cfg.SEED)
         execute(args, cfg, output)
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"stopped: {error}")
+        logger.file.write(f"error: {error}\n")  # the terminal gets it from main
         raise
     finally:
         logger.close()
@@ -94,10 +94,11 @@ def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
 def execute(args: argparse.Namespace, cfg, output: Path) -> None:
     """Build, then test or train, and leave the record of it."""
     from dassl.engine import build_trainer
+    from experiment.config import own_part
     from experiment.record import write_config, write_results
 
     trainer = build_trainer(cfg)
-    write_config(cfg, output)
+    write_config(own_part(cfg), output)
     if args.no_train and not args.eval_only:
         return
     start = time.perf_counter()

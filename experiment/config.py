@@ -14,7 +14,9 @@ from pathlib import Path
 import yaml
 from yacs.config import CfgNode
 
-from dassl.config import get_cfg_default
+from dassl.config import clean_cfg, get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import check_availability
 from experiment.plugins import import_plugins
 
 FLAG_KEYS = {
@@ -61,6 +63,8 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
         table = Path(args.config_file).parent / "per_dataset.yaml"
         notes = merge_per_dataset(cfg, table, final.TASK, final.DATASET.NAME)
     cfg = _with_command_line(cfg, args)
+    known = TRAINER_REGISTRY.registered_names()
+    check_availability(cfg.TRAINER.NAME, known, what="trainer (--trainer)")
     cfg.freeze()
     return cfg, notes
 
@@ -78,6 +82,15 @@ def _with_command_line(cfg: CfgNode, args: Namespace) -> CfgNode:
         if key.startswith("-"):
             raise ValueError(f"unknown flag {key!r}; see python train.py --help")
         set_key(cfg, key, text, "the command line")
+    return cfg
+
+
+def own_part(cfg: CfgNode) -> CfgNode:
+    """The config without the nodes of other trainers: what a run prints and saves."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    node = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "node", cfg.TRAINER.NAME)
+    clean_cfg(cfg, node)
     return cfg
 
 

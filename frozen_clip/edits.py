@@ -8,7 +8,8 @@ after the positional embedding and before `ln_pre`.
     MMRL    insert before the first layer of REP_LAYERS, then overwrite
     MMRL++  insert before the first layer of REP_LAYERS, then blend
 
-Edits concatenate and never cast: under autocast the stream may be half
+Where tokens differ from sequence to sequence they are (N, K, D); one sequence and N such
+tokens make N sequences. Edits concatenate and never cast: under autocast the stream may be half
 precision while learned tokens are not, and `torch.cat` then promotes the stream,
 as the published implementations do.
 """
@@ -22,16 +23,17 @@ Edit = Callable[[Tensor], Tensor]
 Edits = dict[int, Edit]
 
 
-def _batched(tokens: Tensor, x_NLD: Tensor) -> Tensor:
-    """Tokens (K, D), or (N, K, D), as (N, K, D) for the sequences `x`."""
-    return tokens.expand(x_NLD.shape[0], -1, -1)
+def _side_by_side(*parts: Tensor) -> Tensor:
+    """Concatenate (L_i, D) or (N_i, L_i, D) along L, where every N_i is N or 1: (N, L, D)."""
+    batch = max(part.shape[0] for part in parts if part.dim() == 3)
+    return torch.cat([part.expand(batch, -1, -1) for part in parts], dim=1)
 
 
 def insert(tokens: Tensor, at: int = 1) -> Edit:
     """Put K tokens, (K, D) or (N, K, D), in front of position `at`: L grows by K."""
 
     def edit(x_NLD: Tensor) -> Tensor:
-        return torch.cat([x_NLD[:, :at], _batched(tokens, x_NLD), x_NLD[:, at:]], dim=1)
+        return _side_by_side(x_NLD[:, :at], tokens, x_NLD[:, at:])
 
     return edit
 
@@ -41,7 +43,7 @@ def overwrite(tokens: Tensor, at: int = 1) -> Edit:
 
     def edit(x_NLD: Tensor) -> Tensor:
         end = at + tokens.shape[-2]
-        return torch.cat([x_NLD[:, :at], _batched(tokens, x_NLD), x_NLD[:, end:]], dim=1)
+        return _side_by_side(x_NLD[:, :at], tokens, x_NLD[:, end:])
 
     return edit
 

@@ -33,6 +33,14 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.ids_CL)
 
+    def tail_rows(self, start_C: Tensor, count: int) -> Tensor:
+        """Where `count` tokens from position `start` of each prompt stand among all rows of
+        tails, (C, count): row numbers for `TextTower.words_of_tails`."""
+        lengths = torch.cat([ids.new_full((len(ids),), ids.shape[1]) for ids in self.tails])
+        first_C = (lengths.cumsum(0) - lengths)[self.place_C]
+        inside_C = start_C.to(first_C.device) - len(self.head_H)
+        return (first_C + inside_C)[:, None] + torch.arange(count, device=first_C.device)
+
     def to(self, device: torch.device | str) -> "Prompts":
         tails = tuple(t.to(device) for t in self.tails)
         return Prompts(
@@ -85,11 +93,14 @@ def _check_length(text: str, context_length: int) -> None:
         )
 
 
-def build(ids_CL: Tensor) -> Prompts:
-    """Cut token ids (C, L) into a head and tails grouped by length."""
+def build(ids_CL: Tensor, longest_head: int | None = None) -> Prompts:
+    """Cut token ids (C, L) into a head and tails grouped by length.
+
+    `longest_head` limits the head: 1 where learned words stand in the tails.
+    """
     ends = ids_CL.argmax(dim=1)  # end of text has the largest id
     agree = (ids_CL == ids_CL[0]).all(dim=0).long().cumprod(0).sum()
-    head = int(min(agree, ends.min()))
+    head = int(min(agree, ends.min(), longest_head or len(ids_CL[0])))
     place_C = torch.argsort(torch.argsort(ends, stable=True))
     tails = tuple(
         ids_CL[ends == end][:, head : int(end) + 1] for end in torch.unique(ends, sorted=True)

@@ -137,7 +137,7 @@ def test_precisions_of_a_gpu(name, precision, toy, tmp_path):
 
 
 def node(name: str) -> str:
-    return {"ZeroshotCLIP": "ZSCLIP", "MMRLPlus": "MMRLPLUS", "MMRLpp": "MMRLpp"}.get(name, name)
+    return name if name == "MMRLpp" else name.upper()
 
 
 @pytest.mark.parametrize("name", TRAINERS)

@@ -13,8 +13,8 @@ from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
 
 
 def add_config(cfg: CfgNode) -> None:
-    cfg.TRAINER.ZSCLIP = CfgNode()
-    cfg.TRAINER.ZSCLIP.PREC = "fp32"  # fp32, amp (autocast) or fp16 (amp, weights in half)
+    cfg.TRAINER.ZEROSHOTCLIP = CfgNode()
+    cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp32"  # fp32, amp (autocast) or fp16 (amp, weights in half)
 
 
 class ZeroshotMethod(Method):
@@ -34,7 +34,7 @@ class ZeroshotMethod(Method):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(CLIPTrainer):
-    node = "ZSCLIP"
+    node = "ZEROSHOTCLIP"
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> ZeroshotMethod:
         return ZeroshotMethod(clip, prompts)
