@@ -253,7 +253,7 @@ def test_catalogue_is_whole():
         assert all(len(source.md5) in (0, 32) for source in entry.sources)
         assert all(not (source.url and source.drive) for source in entry.sources)
     ids = {source.drive for entry in catalogue().values() for source in entry.sources}
-    assert len(ids - {""}) == 13
+    assert len(ids - {""}) == 12
     assert Source("a.zip", {}, drive="ID").web_page == "https://drive.google.com/file/d/ID/view"
 
 
@@ -263,13 +263,28 @@ def test_drive_that_refuses_is_a_clear_problem(tmp_path, capsys, monkeypatch):
         def download(**arguments):
             raise RuntimeError("Cannot retrieve the public link of the file.\n  Too many users")
 
+    def fetch_rubbish(url, target, md5):
+        target.parent.mkdir()
+        target.write_bytes(b"no archive")
+
     monkeypatch.setitem(sys.modules, "gdown", Blocked)
-    monkeypatch.setattr(download_module, "fetch", lambda *a: Path(a[1]).write_bytes(b"no zip"))
+    monkeypatch.setattr(download_module, "fetch", fetch_rubbish)
     code, _, err = run(capsys, "download", "imagenet_a", "--root", tmp_path)
     assert code == 1
     assert "classnames.txt: Google Drive: Cannot retrieve the public link of the file. Too" in err
     assert "is damaged or cut short" in err
-    assert not list(tmp_path.rglob("*.zip"))
+    assert not list((tmp_path / "imagenet-adversarial").iterdir())
+
+
+def test_error_page_instead_of_a_split_file(tmp_path, capsys, no_network):
+    (tmp_path / "dtd/images").mkdir(parents=True)
+    page = tmp_path / "split_zhou_DescribableTextures.json"
+    page.write_text("<html>Too many users have viewed this file</html>")
+    code, _, err = run(capsys, "download", "dtd", "--root", tmp_path, "--from", page)
+    assert code == 2
+    assert "is not a JSON file" in err
+    assert page.exists()
+    assert [path.name for path in (tmp_path / "dtd").iterdir()] == ["images"]
 
 
 def test_drive_files_get_into_place(tmp_path, capsys, monkeypatch):

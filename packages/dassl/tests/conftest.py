@@ -21,7 +21,9 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
 
 def pytest_configure(config: pytest.Config) -> None:
     # Python 3.12 and later say so of every loader with workers
-    config.addinivalue_line("filterwarnings", "ignore:.*multi-threaded, use of fork:DeprecationWarning")
+    config.addinivalue_line(
+        "filterwarnings", "ignore:.*multi-threaded, use of fork:DeprecationWarning"
+    )
 
 
 @DATASET_REGISTRY.register()

@@ -65,7 +65,9 @@ def test_training_learns_prints_saves_and_tests(make_cfg, capsys):
         (epoch, batch) for epoch in (1, 2, 3) for batch in (2, 4)
     ]
     # the rate that was used, in the last batch of an epoch too
-    assert [rate for *_, rate in lines] == ["1.0000e-05"] * 2 + ["1.0000e-02"] * 2 + ["7.5000e-03"] * 2
+    assert [rate for *_, rate in lines] == ["1.0000e-05"] * 2 + ["1.0000e-02"] * 2 + [
+        "7.5000e-03"
+    ] * 2
     assert checkpoints(cfg) == ["model.pth.tar-2", "model.pth.tar-3"]
     assert "Finish training" in out and re.search(r"Elapsed: 0:00:\d\d", out)
     assert out.index("Evaluate on the *test* set") < out.index("=> result\n* total: 12\n")
@@ -138,7 +140,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(make_cfg, tmp_path, capsys, w
 def test_testing_in_between_does_not_change_training(make_cfg, tmp_path):
     plain = toy(make_cfg("OUTPUT_DIR", str(tmp_path / "a")))
     plain.train()
-    tested = toy(make_cfg("OUTPUT_DIR", str(tmp_path / "b"), "INPUT.TRANSFORMS", plain.cfg.INPUT.TRANSFORMS))
+    tested = toy(
+        make_cfg("OUTPUT_DIR", str(tmp_path / "b"), "INPUT.TRANSFORMS", plain.cfg.INPUT.TRANSFORMS)
+    )
     tested.after_epoch = lambda: (tested.test("val"), tested.test("test"))
     tested.train()
     assert torch.equal(weights(plain), weights(tested))
@@ -155,7 +159,7 @@ def test_a_finished_run_is_only_tested_again(make_cfg, capsys):
 
 
 def test_resume_from_a_folder_that_has_nothing(make_cfg, tmp_path):
-    with pytest.raises(FileNotFoundError, match="RESUME is .*'learner'"):
+    with pytest.raises(FileNotFoundError, match=r"RESUME is .*'learner'"):
         toy(make_cfg("RESUME", str(tmp_path / "nowhere"))).train()
 
 
@@ -314,9 +318,7 @@ def test_plugin_without_models_can_be_tested(make_cfg):
     assert trainer.test() == pytest.approx(100 / 3)
 
 
-@pytest.mark.parametrize(
-    ("count", "batches"), [("train_x", 4), ("train_u", 9), ("smaller_one", 4)]
-)
+@pytest.mark.parametrize(("count", "batches"), [("train_x", 4), ("train_u", 9), ("smaller_one", 4)])
 def test_trainer_xu(make_cfg, capsys, count, batches):
     options = ["TRAINER.NAME", "ToyTrainerXU", "DATASET.ALL_AS_UNLABELED", True]
     options += ["DATALOADER.TRAIN_U.SAME_AS_X", False, "DATALOADER.TRAIN_U.BATCH_SIZE", 2]

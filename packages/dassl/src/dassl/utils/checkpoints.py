@@ -4,15 +4,15 @@ import os
 import pickle
 import re
 import shutil
-from collections import Counter, OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from . import plain_pickle
 from .tools import StrPath
 
 BEST = "model-best.pth.tar"
@@ -65,20 +65,26 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
         raise ValueError("The path of the checkpoint is empty")
     if not os.path.isfile(fpath):
         raise FileNotFoundError(f"No checkpoint at {os.fspath(fpath)!r}")
-    torch.serialization.add_safe_globals(_harmless_types())
     try:
-        return torch.load(fpath, map_location="cpu", weights_only=True)
+        return _read(fpath)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{fpath} was not loaded: it is damaged, or code would have to be run to read it. "
-            "If you trust where it comes from, load it once with torch.load(..., "
-            f"weights_only=False) and save its 'state_dict' anew. ({_first_line(error)})"
+            f"{fpath} was not loaded: it is damaged, or reading it would run code from it "
+            f"({error}). If you trust where it comes from, load it once with torch.load(..., "
+            "weights_only=False) and save its 'state_dict' anew."
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # there is no telling what a half file leads to
         raise ValueError(
-            f"{fpath} is damaged and cannot be read: fetch or train it again, or use an older "
-            f"one beside it. ({_first_line(error)})"
+            f"{fpath} is damaged and cannot be read ({_first_line(error)}): fetch or train it "
+            "again, or use an older one beside it"
         ) from error
+
+
+def _read(path: StrPath) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # more than weights: perhaps of Dassl 0.6
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=plain_pickle)
 
 
 def resume_from_checkpoint(
@@ -184,27 +190,6 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
     with open(part, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(part, path)
-
-
-@cache
-def _harmless_types() -> list[Any]:
-    """Types beyond tensors in checkpoints of Dassl 0.6: its schedulers hold torch's objects."""
-    import numpy as np
-    from torch import optim
-    from torch.optim import lr_scheduler
-
-    scalar = np.float64(0).__reduce__()[0]
-
-    def old_scalar(*args: Any) -> Any:
-        return scalar(*args)
-
-    # where numpy 1 had it: files name their globals by path
-    old_scalar.__module__, old_scalar.__name__ = "numpy.core.multiarray", "scalar"
-    old_scalar.__qualname__ = "scalar"
-    schedulers = [lr_scheduler.CosineAnnealingLR, lr_scheduler.MultiStepLR, lr_scheduler.StepLR]
-    optimizers = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.RAdam]
-    numbers = [scalar, old_scalar, np.dtype, type(np.dtype("f8"))]
-    return [*schedulers, *optimizers, *numbers, Counter, defaultdict]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,142 @@
+"""What runs keep: the few-shot draws, and folder listings that take long to make.
+
+Files are JSON with relative paths, in `<data set>/split_fewshot/`; where that cannot be
+written, in the user's cache folder. A file that is damaged or of another split is as good as none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from ._splits import Item, parse_items, write_json_atomically
+
+CACHE_NAME = "split_fewshot"
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff", ".gif",
+)  # fmt: skip
+
+Draw = tuple[list[Item], list[Item]]  # train, val
+
+
+def cache_folders(dataset_dir: str) -> list[str]:
+    """Where cached files of a data set may be, the preferred place first."""
+    key = hashlib.sha256(os.path.realpath(dataset_dir).encode()).hexdigest()[:16]
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return [
+        os.path.join(dataset_dir, CACHE_NAME),
+        os.path.join(home, "mmrl", f"{os.path.basename(dataset_dir)}-{key}"),
+    ]
+
+
+def load_json(dataset_dir: str, name: str) -> Any:
+    """The first readable cached file of this name, decoded; None where there is none."""
+    for folder in cache_folders(dataset_dir):
+        try:
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                return json.load(file)
+        except (OSError, ValueError, RecursionError):
+            continue
+    return None
+
+
+def store_json(dataset_dir: str, name: str, content: Any) -> str | None:
+    """Writes to the first folder that can be written; returns the path, None if none can."""
+    for folder in cache_folders(dataset_dir):
+        path = os.path.join(folder, name)
+        try:
+            write_json_atomically(content, path)
+        except OSError:
+            continue
+        return path
+    return None
+
+
+# ---------------------------------------------------------------- few-shot draws
+
+
+def fingerprint(*lists: Iterable[Item]) -> str:
+    """SHA-256 over all items: another split, another fingerprint."""
+    digest = hashlib.sha256()
+    for items in lists:
+        digest.update("\n".join("\t".join(map(str, item)) for item in items).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def load_draw(dataset_dir: str, shots: int, seed: int, split: str) -> Draw | None:
+    """The draw kept for these shots, this seed and the split with this fingerprint."""
+    record = load_json(dataset_dir, draw_name(shots, seed, split))
+    if not isinstance(record, dict) or record.get("split") != split:
+        return None
+    try:
+        return parse_items(record.get("train"), "train"), parse_items(record.get("val"), "val")
+    except ValueError:
+        return None
+
+
+def store_draw(dataset_dir: str, shots: int, seed: int, split: str, draw: Draw) -> str | None:
+    record = {"split": split, "shots": shots, "seed": seed, "train": draw[0], "val": draw[1]}
+    return store_json(dataset_dir, draw_name(shots, seed, split), record)
+
+
+def draw_name(shots: int, seed: int, split: str) -> str:
+    return f"shot_{shots}-seed_{seed}-{split[:8]}.json"
+
+
+# ---------------------------------------------------------------- folder listings
+
+
+def class_folders(folder: str, ignore: Iterable[str] = ()) -> list[str]:
+    """Sorted names of the folders in a folder, without hidden, ignored and cache folders."""
+    skipped = {CACHE_NAME, *ignore}
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."]
+    return sorted(name for name in names if name not in skipped)
+
+
+def list_images(folder: str) -> list[str]:
+    """Sorted names of the files in a folder that look like images; no file is opened."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries]
+    return sorted(
+        name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
+    )
+
+
+def class_paths(folder: str, ignore: Iterable[str] = ()) -> dict[str, list[str]]:
+    """Class folder -> sorted paths of its images relative to `folder`."""
+    return {
+        name: [f"{name}/{file}" for file in list_images(os.path.join(folder, name))]
+        for name in class_folders(folder, ignore)
+    }
+
+
+def list_class_folders_once(dataset_dir: str, folder: str) -> dict[str, list[str]]:
+    """Class folder of dataset_dir/folder -> names of its images, kept for the next run.
+
+    A class folder is listed again when its modification time says that files came or went.
+    """
+    name = f"listing-{folder.replace('/', '-')}.json"
+    kept = load_json(dataset_dir, name)
+    known = kept if isinstance(kept, dict) else {}
+    with os.scandir(os.path.join(dataset_dir, folder)) as entries:
+        times = {e.name: e.stat().st_mtime_ns for e in entries if e.is_dir() and e.name[0] != "."}
+    listing: dict[str, Any] = {
+        cls: known[cls]
+        if _is_current(known.get(cls), time)
+        else [time, list_images(os.path.join(dataset_dir, folder, cls))]
+        for cls, time in sorted(times.items())
+    }
+    if listing != known:
+        store_json(dataset_dir, name, listing)
+    return {cls: names for cls, (_, names) in listing.items()}
+
+
+def _is_current(entry: Any, time: int) -> bool:
+    if not isinstance(entry, list) or len(entry) != 2 or entry[0] != time:
+        return False
+    return isinstance(entry[1], list) and all(type(name) is str for name in entry[1])

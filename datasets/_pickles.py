@@ -1,0 +1,83 @@
+"""Reads the caches of the CoOp code base, pickles of Datum lists, without running what is in them.
+
+The only class such a file may name is Datum, and even that is replaced by a passive stand-in.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ._splits import Item
+
+DATUM_HOMES = ("dassl.data.datasets", "dassl.data.datasets.base_dataset")
+
+
+class PickledImage(NamedTuple):
+    path: str  # as the pickle has it: usually absolute, on whatever machine it was made
+    label: int
+    classname: str
+
+
+def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[PickledImage]]:
+    """The named lists of a CoOp cache. ValueError for any file that is not one."""
+    try:
+        with open(path, "rb") as file:
+            content = _DatumUnpickler(file).load()
+        return {part: [_image(datum) for datum in content[part]] for part in parts}
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise ValueError(
+            f"{path} is not a cache of the CoOp code base ({type(error).__name__}: {error}); "
+            "nothing in it was run. Delete it: the draw is made again from the split and the seed"
+        ) from error
+
+
+class _DatumUnpickler(pickle.Unpickler):
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self._stand_in = type("Datum", (), {})
+
+    def find_class(self, module: str, name: str) -> type:
+        if module in DATUM_HOMES and name == "Datum":
+            return self._stand_in
+        raise pickle.UnpicklingError(f"it names {module}.{name}, and only Datum is allowed")
+
+
+def _image(datum: Any) -> PickledImage:
+    fields = vars(datum)
+    path, label, name = (
+        fields[key] if key in fields else fields[f"_{key}"]
+        for key in ("impath", "label", "classname")
+    )
+    if [type(path), type(label), type(name)] != [str, int, str]:
+        raise ValueError(f"an entry holds {path!r:.60}, {label!r:.20}, {name!r:.40}")
+    return PickledImage(path.replace("\\", "/"), label, name)
+
+
+def match_items(path: str, images: Iterable[PickledImage], items: Iterable[Item]) -> list[Item]:
+    """The items of the split that a pickle's images are, whatever folder they were in then.
+
+    An image is found by the longest tail of its path that the split has. ValueError where the
+    split has none, or has it under another label: the pickle belongs to another split.
+    """
+    known = {item.path: item for item in items}
+    found = []
+    for image in images:
+        item = next((known[tail] for tail in tails(image.path) if tail in known), None)
+        if item is None or item.label != image.label:
+            raise ValueError(
+                f"{path} was drawn from another split: {image.path} with label {image.label} "
+                f"is {'not in this one' if item is None else f'labelled {item.label} in this one'}."
+                " Delete it: the draw is made again from the split and the seed"
+            )
+        found.append(item)
+    return found
+
+
+def tails(path: str) -> Iterable[str]:
+    """'/a/b/c' -> 'a/b/c', 'b/c', 'c'."""
+    parts = path.strip("/").split("/")
+    return ("/".join(parts[start:]) for start in range(len(parts)))

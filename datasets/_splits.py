@@ -1,0 +1,184 @@
+"""Splits: what they are made of, their files, and the rules that make one. Needs no engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+PARTS = ("train", "val", "test")
+SPLIT_SEED = 1  # a split made here is the same on every machine, whatever the seed of the run
+
+
+class Item(NamedTuple):
+    """One image of a split. `path` is relative to the image folder, with forward slashes."""
+
+    path: str
+    label: int
+    classname: str
+
+
+class Split(NamedTuple):
+    """Three lists of items. `val` may be empty; every label occurs in `train`."""
+
+    train: list[Item]
+    val: list[Item]
+    test: list[Item]
+
+
+# ---------------------------------------------------------------- files
+
+
+def read_split_file(path: str) -> Split:
+    """Reads `{"train"|"val"|"test": [[relative path, label, class name], ...]}`.
+
+    ValueError, naming the file and the remedy, for anything that is not such a split.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        return parse_split(content)
+    except (ValueError, RecursionError) as error:
+        reason = "is not valid JSON" if _is_syntax(error) else "is not a usable split"
+        raise ValueError(
+            f"{path} {reason}: {error}\n"
+            "Delete it, and the next run makes it from the raw annotations where these are there, "
+            "or get the published file again: docs/DATASETS.md"
+        ) from error
+
+
+def _is_syntax(error: Exception) -> bool:
+    return isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, RecursionError))
+
+
+def parse_split(content: Any) -> Split:
+    """The checked split in decoded JSON; ValueError says which entry is wrong."""
+    if not isinstance(content, dict) or set(content) != set(PARTS):
+        given = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"expected an object with the keys train, val, test; got {given}")
+    split = Split(*(parse_items(content[part], part) for part in PARTS))
+    check_split(split, PARTS)
+    return split
+
+
+def parse_items(rows: Any, part: str) -> list[Item]:
+    """Items from decoded JSON rows; ValueError names the first wrong row."""
+    if not isinstance(rows, list):
+        raise ValueError(f"{part!r} must be a list of [path, label, class name]")
+    return [_parse_item(row, f"{part}[{index}]") for index, row in enumerate(rows)]
+
+
+def _parse_item(row: Any, where: str) -> Item:
+    if not isinstance(row, list) or [type(field) for field in row] != [str, int, str]:
+        raise ValueError(f"{where} must be [path, label, class name], got {row!r:.100}")
+    item = Item(*row)
+    if not is_inside(item.path):
+        raise ValueError(f"{where} has the path {item.path!r}, which is not inside the data folder")
+    if item.label < 0 or not item.classname.strip():
+        raise ValueError(f"{where} needs a label from 0 on and a class name, got {row!r:.100}")
+    return item
+
+
+def is_inside(path: str) -> bool:
+    """Whether a path is relative and stays below its folder (on Windows too)."""
+    parts = path.replace("\\", "/").split("/")
+    absolute = not parts[0] or parts[0].endswith(":")
+    return not absolute and ".." not in parts and "\0" not in path
+
+
+def check_split(split: Split, required: Sequence[str]) -> None:
+    """ValueError unless `train` has the labels 0..n-1, each label one class name everywhere, and
+    the required parts an image."""
+    for part in required:
+        if not getattr(split, part):
+            raise ValueError(f"{part!r} is empty; it needs at least one image")
+    names: dict[int, str] = {}
+    for item in (item for items in split for item in items):
+        if names.setdefault(item.label, item.classname) != item.classname:
+            raise ValueError(
+                f"label {item.label} has two class names, "
+                f"{names[item.label]!r} and {item.classname!r} ({item.path})"
+            )
+    without = sorted(set(range(len(names))) - {item.label for item in split.train})
+    if without:
+        raise ValueError(
+            "labels must run from 0 without a gap, each with a training image; "
+            f"{len(names)} labels are used (largest {max(names)}), and label {without[0]} "
+            "has no training image"
+        )
+
+
+def save_split_file(split: Split, path: str) -> None:
+    """Writes a split so that a reader sees the whole file or none. OSError where it cannot."""
+    write_json_atomically(split._asdict(), path)
+
+
+def write_json_atomically(content: Any, path: str) -> None:
+    """JSON through a file of its own beside `path`: two writers at once do not mix."""
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    draft = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(draft, "x", encoding="utf-8") as file:
+            json.dump(content, file, ensure_ascii=False, separators=(",", ":"))
+        os.replace(draft, path)
+    except BaseException:
+        if os.path.exists(draft):
+            os.remove(draft)
+        raise
+
+
+# ---------------------------------------------------------------- rules that make a split
+
+
+def split_classes(
+    by_class: Mapping[str, Sequence[str]],
+    names: Mapping[str, str] | None = None,
+    p_train: float = 0.5,
+    p_val: float = 0.2,
+) -> Split:
+    """Each class shuffled and cut into train, val and the rest; labels in the mapping's order.
+
+    `by_class`: key -> relative paths; `names`: key -> class name where it is not the key.
+    """
+    rng = random.Random(SPLIT_SEED)
+    split = Split([], [], [])
+    for label, (key, paths) in enumerate(by_class.items()):
+        name = (names or {}).get(key, key)
+        items = [Item(path, label, name) for path in paths]
+        rng.shuffle(items)
+        first = round(len(items) * p_train)
+        second = first + round(len(items) * p_val)
+        if not 0 < first < second < len(items):
+            raise ValueError(
+                f"class {key!r} has {len(items)} images, too few to take {p_train:.0%} for train, "
+                f"{p_val:.0%} for val and the rest for test; give it at least 4"
+            )
+        split.train.extend(items[:first])
+        split.val.extend(items[first:second])
+        split.test.extend(items[second:])
+    return split
+
+
+def split_trainval(trainval: Iterable[Item], p_val: float = 0.2) -> tuple[list[Item], list[Item]]:
+    """An official training list cut per class into train (1 - p_val) and val (p_val)."""
+    rng = random.Random(SPLIT_SEED)
+    by_label: dict[int, list[Item]] = {}
+    for item in trainval:
+        by_label.setdefault(item.label, []).append(item)
+    train: list[Item] = []
+    val: list[Item] = []
+    for _, items in sorted(by_label.items()):
+        rng.shuffle(items)
+        count = round(len(items) * p_val)
+        if not 0 < count < len(items):
+            raise ValueError(
+                f"class {items[0].classname!r} has {len(items)} training images, too few to take "
+                f"{p_val:.0%} of them for val; give it at least 3"
+            )
+        val.extend(items[:count])
+        train.extend(items[count:])
+    return train, val

@@ -1,0 +1,197 @@
+"""What every data set shares: its place on disk, its split, the few-shot draw, base/new classes.
+
+A data set is a subclass of FewShotDataset that says where its images are, how its split is
+made where there is no split file, and the sentence its class names are put into.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dassl.data.datasets import DatasetBase, Datum
+
+from . import _splits
+from ._base_new import as_data, check_subsample, subsample_classes
+from ._cache import CACHE_NAME, Draw, class_paths, fingerprint, load_draw, store_draw
+from ._coop_api import CoOpNames
+from ._missing import Place, check_place, data_root, download_command, missing
+from ._pickles import match_items, read_pickle
+from ._splits import Item, Split, split_classes, split_trainval
+
+__all__ = [
+    "FewShotDataset",
+    "Item",
+    "Split",
+    "class_paths",
+    "split_classes",
+    "split_trainval",
+    "subsample_classes",
+]
+
+MAX_VAL_SHOTS = 4
+
+
+class FewShotDataset(CoOpNames, DatasetBase):
+    """Reads cfg.DATASET.{ROOT, NUM_SHOTS, SUBSAMPLE_CLASSES, TEMPLATE} and cfg.SEED.
+
+    The same seed and the same split give the same images, whatever was drawn before. The draw
+    is made over all classes; base/new classes are picked from it. NUM_SHOTS below 1 takes all.
+    """
+
+    dataset_dir = ""  # folder under the data root
+    images = "images"  # folder under dataset_dir that the paths of the split are relative to
+    needed: tuple[str, ...] = ()  # folders under dataset_dir that must be there; default: images
+    split_name = ""  # split file under dataset_dir; none: build_split() runs every time
+    template = "a photo of a {}."
+
+    def __init__(self, cfg: Any) -> None:
+        options = cfg.DATASET
+        subsample = getattr(options, "SUBSAMPLE_CLASSES", "all")
+        check_subsample(subsample)
+        self.template = _checked_template(getattr(options, "TEMPLATE", "") or self.template)
+        self.place = self.find_place(cfg)
+        check_place(self.place, self.needed or (self.images,))
+        self.dataset_dir = os.path.join(self.place.root, self.place.folder)
+        self.image_dir = os.path.join(self.dataset_dir, self.images).rstrip("/")
+        self.split_path = os.path.join(self.dataset_dir, self.split_name)
+
+        split = self.load_split()
+        train, val = self.draw(split, options.NUM_SHOTS, cfg.SEED)
+        parts = [as_data(part, self.image_dir) for part in (train, val, split.test)]
+        self.hand_over(*subsample_classes(*parts, subsample=subsample))
+
+    def hand_over(self, train: list[Datum], val: list[Datum], test: list[Datum]) -> None:
+        """Gives the engine its three lists."""
+        super().__init__(train_x=train, val=val or None, test=test)
+
+    # ------------------------------------------------------------ where it is
+
+    def find_place(self, cfg: Any) -> Place:
+        name, given = type(self).__name__, cfg.DATASET.ROOT
+        root = data_root(given, name)
+        asked = f"--root {given} (DATA in the scripts)"
+        return Place(name, root, type(self).dataset_dir, asked, self.how_to_get(given))
+
+    def how_to_get(self, root_given: str) -> str:
+        return download_command(type(self).__module__.rpartition(".")[2], root_given)
+
+    def annotation(self, name: str) -> str:
+        """Path of a file that the split is made from; FileNotFoundError where it is missing."""
+        path = os.path.join(self.dataset_dir, name)
+        if not os.path.isfile(path):
+            what = f"{name} is missing, which says what is in this data set"
+            if self.split_name:
+                what = f"{self.split_name} is missing, and so is {name}, to make one from"
+            raise missing(self.place, path, what)
+        return path
+
+    def annotation_rows(self, name: str, fields: int) -> list[list[str]]:
+        """Lines of an annotation file cut into `fields` fields, the last taking what remains."""
+        rows = []
+        path = self.annotation(name)
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                row = line.strip().split(None, fields - 1)
+                if not row:
+                    continue
+                if len(row) < fields:
+                    raise ValueError(f"{path}, line {number}: expected {fields} fields: {line!r}")
+                rows.append(row)
+        return rows
+
+    # ------------------------------------------------------------ split
+
+    def load_split(self) -> Split:
+        """The split file's split; where there is none, one made from the raw annotations."""
+        if not self.split_name:
+            return self.checked_build()
+        if os.path.isfile(self.split_path):
+            return _splits.read_split_file(self.split_path)
+        split = self.checked_build()
+        self.keep(split)
+        return split
+
+    def keep(self, split: Split) -> None:
+        """Saves a split that was just made. In a read-only folder every run makes it, the same."""
+        try:
+            _splits.save_split_file(split, self.split_path)
+            print(f"{self.place.name}: made a split, saved as {self.split_path}")
+        except OSError as error:
+            print(f"{self.place.name}: made a split, but could not save it ({error})")
+
+    def checked_build(self) -> Split:
+        try:
+            split = self.build_split()
+            _splits.check_split(split, ("train", "test"))
+        except ValueError as error:
+            raise ValueError(
+                f"{self.place.name}: no split can be made from {self.dataset_dir}: {error}"
+            ) from error
+        return split
+
+    def build_split(self) -> Split:
+        """The split made from raw annotations, paths relative to `image_dir`, labels from 0."""
+        raise missing(self.place, self.split_path, f"the split file {self.split_name} is missing")
+
+    # ------------------------------------------------------------ few-shot draw
+
+    def draw(self, split: Split, shots: int, seed: int) -> Draw:
+        """k shots of train, then min(k, 4) of val, per class. All of both where shots < 1.
+
+        With a seed (>= 0) the draw has a generator of its own, so neither what was drawn before
+        nor whether the draw was kept from another run changes anything; without one it uses
+        Python's global generator and is not kept.
+        """
+        if shots < 1:
+            return split.train, split.val
+        if seed < 0:
+            return self.sample(split, shots)
+        pickled = os.path.join(self.dataset_dir, CACHE_NAME, f"shot_{shots}-seed_{seed}.pkl")
+        if os.path.isfile(pickled):
+            return self.read_pickled_draw(pickled, split)
+        key = fingerprint(split.train, split.val)
+        kept = load_draw(self.dataset_dir, shots, seed, key)
+        if kept is not None:
+            return kept
+        with _seeded(seed):
+            drawn = self.sample(split, shots)
+        store_draw(self.dataset_dir, shots, seed, key, drawn)
+        return drawn
+
+    def sample(self, split: Split, shots: int) -> Draw:
+        """The draw from Python's global generator, train first."""
+        train = self.generate_fewshot_dataset(split.train, num_shots=shots)
+        if not split.val:
+            return train, []
+        return train, self.generate_fewshot_dataset(split.val, num_shots=min(shots, MAX_VAL_SHOTS))
+
+    def read_pickled_draw(self, path: str, split: Split) -> Draw:
+        """The draw that a run of the CoOp code base left in this data set's folder."""
+        print(f"{self.place.name}: few-shot draw of {path}")
+        parts = read_pickle(path, ["train", "val"] if split.val else ["train"])
+        train = match_items(path, parts["train"], split.train)
+        return train, match_items(path, parts["val"], split.val) if split.val else []
+
+
+def _checked_template(template: str) -> str:
+    if template.count("{}") != 1:
+        raise ValueError(
+            f"DATASET.TEMPLATE is {template!r}; it needs exactly one {{}}, where the class name "
+            "goes, as in 'a photo of a {}.'"
+        )
+    return template
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Python's global generator in the state that random.seed(seed) gives; put back after."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

@@ -1,0 +1,117 @@
+"""`python -m tools.data list | verify | download | toy`; see --help of each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tools.data.catalogue import Entry, catalogue, find_entry
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m tools.data",
+        description="Is the data there, is it whole, and how to get it.",
+        epilog="Exit codes: 0 all is well, 1 data is missing or damaged, 2 wrong usage.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    default = os.environ.get("DATA") or "data"
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        if name != "toy":
+            text = "folder of the data sets (default: $DATA, else data; now %(default)s)"
+            command.add_argument("--root", type=Path, default=Path(default), help=text)
+        return command
+
+    add("list", "each data set: present, incomplete or missing, with its numbers of images")
+    verify = add("verify", "check split files, numbers, and that every image is there")
+    verify.add_argument("names", nargs="+", metavar="NAME", help="as in configs/datasets, or 'all'")
+    verify.add_argument("--deep", action="store_true", help="decode every image, too")
+    get = add("download", "get what is missing of a data set")
+    get.add_argument("name", metavar="NAME", help="as in configs/datasets")
+    text = "a file that you have: one of the set's files, or an archive with some; repeatable"
+    get.add_argument("--from", dest="given", type=Path, action="append", default=[], help=text)
+    toy = add("toy", "draw all data sets, small, in their real layouts")
+    toy.add_argument("root", type=Path, help="folder to draw into, not that of real data")
+    toy.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
+    toy.add_argument("--classes", type=int, default=8)
+    toy.add_argument("--train", type=int, default=20, help="training images a class")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        return COMMANDS[args.command](args)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; a download goes on from here when started again", file=sys.stderr)
+        return 130
+
+
+def run_list(args: argparse.Namespace) -> int:
+    from tools.data.survey import PRESENT, describe, survey
+
+    print(f"{args.root.resolve()}:")
+    complete = True
+    for entry in catalogue().values():
+        found = survey(entry, args.root)
+        counts = found.found or found.expected
+        drawn = ", drawn" if found.drawn else ""
+        of = "" if found.found == found.expected else " (published)" if not found.found else ""
+        print(f"  {entry.config:16} {found.state:11} {describe(counts)}{of}{drawn}")
+        complete = complete and found.state == PRESENT
+    print("Why one is incomplete: python -m tools.data verify NAME")
+    return 0 if complete else 1
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    from tools.data.survey import PRESENT, describe, survey
+
+    everything = "all" in args.names
+    entries = list(catalogue().values()) if everything else [find_entry(n) for n in args.names]
+    wrong = 0
+    for entry in entries:
+        found = survey(entry, args.root, check_files=True, deep=args.deep)
+        if found.state == PRESENT:
+            print(f"{entry.config}: ok, {describe(found.found)}")
+            continue
+        wrong += 1
+        print(f"{entry.config}: {found.state}")
+        print("\n".join(f"  {line}" for text in found.problems for line in text.splitlines()))
+    if wrong:
+        print(
+            f"{wrong} of {len(entries)} not in order. Get one: python -m tools.data download NAME"
+        )
+    return 1 if wrong else 0
+
+
+def run_download(args: argparse.Namespace) -> int:
+    from tools.data.download import advice, download
+
+    entry: Entry = find_entry(args.name)
+    problems = download(entry, args.root, args.given)
+    if problems:
+        print(advice(entry, args.root, problems), file=sys.stderr)
+        return 1
+    print(f"{entry.config}: complete. Check it: python -m tools.data verify {entry.config}")
+    return 0
+
+
+def run_toy(args: argparse.Namespace) -> int:
+    from tools.data.toy import write_toy
+
+    folders = write_toy(args.root, args.names, classes=args.classes, train=args.train)
+    print(f"{args.root}: {len(folders)} data sets drawn. Use them: --root {args.root}")
+    return 0
+
+
+COMMANDS = {"list": run_list, "verify": run_verify, "download": run_download, "toy": run_toy}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""A drawn data set on which every command of this project runs in minutes on a laptop."""

@@ -1,0 +1,30 @@
+"""Draw the demo data set: python -m tools.toy ROOT [--shift 0.5] [--seed 0]."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from tools.toy.dataset import COUNTS, SHIFT, write_dataset
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.toy", description=__doc__.split(":")[0])
+    parser.add_argument("root", type=Path, help="the folder that holds all data sets")
+    parser.add_argument(
+        "--shift", type=float, default=SHIFT, help="0 (none) to 1 (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    for split, count in COUNTS.items():
+        text = f"{split} pictures a class (default: %(default)s)"
+        parser.add_argument(f"--{split}", type=int, default=count, help=text)
+    args = parser.parse_args()
+    counts = {split: getattr(args, split) for split in COUNTS}
+    start = time.monotonic()
+    folder = write_dataset(args.root, seed=args.seed, shift=args.shift, counts=counts)
+    print(f"{folder}: ready after {time.monotonic() - start:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
