@@ -68,7 +68,8 @@ def test_looking_leaves_no_split_file(root, capsys):
 def test_verify_all_needs_all(root, capsys):
     code, out, _ = run(capsys, "verify", "all", "--root", root)
     assert code == 1
-    assert "ucf101: ok, 4 classes: 20 train, 4 val, 12 test" in out
+    assert "ucf101: ok, 4 classes: 20 train, 4 val, 12 test (split made here" in out
+    assert "imagenet_a: ok, 2 classes: 6 test\n" in out
     assert f"{root / 'sun397'} is not there" in out
     assert "12 of 15 not in order" in out
 
