@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
     from experiment.record import check_continues
 
     cfg, notes = build_config(args)
+    check_data(cfg)
     output = Path(cfg.OUTPUT_DIR)
     if not args.eval_only:
         check_continues(cfg, output)
@@ -77,6 +78,18 @@ def run(args: argparse.Namespace) -> None:
         raise
     finally:
         logger.close()
+
+
+def check_data(cfg) -> None:
+    """Let the data set say what is missing before anything is written or printed."""
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.utils import check_availability
+
+    known = DATASET_REGISTRY.registered_names()
+    check_availability(cfg.DATASET.NAME, known, what="data set (DATASET.NAME)")
+    check_present = getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "check_present", None)
+    if check_present:
+        check_present(cfg)
 
 
 def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:

@@ -73,7 +73,8 @@ def missing(place: Place, path: str, what: str) -> FileNotFoundError:
         "  or first try the demo data set, drawn here in seconds:",
         "               make demo",
         "               or: python -m tools.toy data/toy && \\",
-        "                   DATA=data/toy bash scripts/mmrl/base2new_train.sh colored_shapes 1",
+        "                   DATA=data/toy CFG=small \\",
+        "                   bash scripts/mmrl/base2new_train.sh colored_shapes 1",
     ]
     return FileNotFoundError("\n".join(lines))
 

@@ -14,5 +14,6 @@ class ColoredShapes(FewShotDataset):
     dataset_dir = "colored_shapes"
     split_name = "split_zhou_ColoredShapes.json"
 
-    def how_to_get(self, root_given: str) -> str:
+    @classmethod
+    def how_to_get(cls, root_given: str) -> str:
         return f"python -m tools.toy {shlex.quote(root_given)}"

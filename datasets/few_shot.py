@@ -53,8 +53,7 @@ class FewShotDataset(CoOpNames, DatasetBase):
         subsample = getattr(options, "SUBSAMPLE_CLASSES", "all")
         check_subsample(subsample)
         self.template = _checked_template(getattr(options, "TEMPLATE", "") or self.template)
-        self.place = self.find_place(cfg)
-        check_place(self.place, self.needed or (self.images,))
+        self.place = self.check_present(cfg)
         self.dataset_dir = os.path.join(self.place.root, self.place.folder)
         self.image_dir = os.path.join(self.dataset_dir, self.images).rstrip("/")
         self.split_path = os.path.join(self.dataset_dir, self.split_name)
@@ -70,14 +69,23 @@ class FewShotDataset(CoOpNames, DatasetBase):
 
     # ------------------------------------------------------------ where it is
 
-    def find_place(self, cfg: Any) -> Place:
-        name, given = type(self).__name__, cfg.DATASET.ROOT
+    @classmethod
+    def check_present(cls, cfg: Any) -> Place:
+        """Where it is; FileNotFoundError with the next step if it is not there. Takes no time."""
+        place = cls.find_place(cfg)
+        check_place(place, cls.needed or (cls.images,))
+        return place
+
+    @classmethod
+    def find_place(cls, cfg: Any) -> Place:
+        name, given = cls.__name__, cfg.DATASET.ROOT
         root = data_root(given, name)
         asked = f"--root {given} (DATA in the scripts)"
-        return Place(name, root, type(self).dataset_dir, asked, self.how_to_get(given))
+        return Place(name, root, cls.dataset_dir, asked, cls.how_to_get(given))
 
-    def how_to_get(self, root_given: str) -> str:
-        return download_command(type(self).__module__.rpartition(".")[2], root_given)
+    @classmethod
+    def how_to_get(cls, root_given: str) -> str:
+        return download_command(cls.__module__.rpartition(".")[2], root_given)
 
     def annotation(self, name: str) -> str:
         """Path of a file that the split is made from; FileNotFoundError where it is missing."""

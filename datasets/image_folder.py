@@ -27,7 +27,8 @@ class ImageFolder(FewShotDataset):
     images = ""
     split_name = "split.json"
 
-    def find_place(self, cfg: Any) -> Place:
+    @classmethod
+    def find_place(cls, cfg: Any) -> Place:
         """DATASET.PATH is absolute, or relative to the current folder, or else to --root."""
         given = getattr(cfg.DATASET, "PATH", "")
         if not given:

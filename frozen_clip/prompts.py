@@ -82,6 +82,11 @@ def tokenize(texts: Sequence[str], context_length: int = 77) -> Tensor:
         raise ValueError(f"CLIP's tokenizer refuses the prompts: {error}") from error
 
 
+def token_counts(texts: Sequence[str], context_length: int = 77) -> Tensor:
+    """How many tokens each of N texts has between start and end of text: (N,)."""
+    return tokenize(texts, context_length).argmax(dim=1) - 1
+
+
 def _check_length(text: str, context_length: int) -> None:
     from clip.simple_tokenizer import SimpleTokenizer
 

@@ -19,8 +19,8 @@ class VisionTokens(NamedTuple):
 class VisionTower:
     """Drives the `VisionTransformer` of a CLIP, whose weights it shares.
 
-    A sequence is `[class, patches]`, plus what edits insert. `layers` counts the blocks,
-    `width` is their D. Layer 0 is the input, in front of `ln_pre`.
+    A sequence is `[class, patches]`, of `length` rows, plus what edits insert. `layers` counts
+    the blocks, `width` is their D. Layer 0 is the input, in front of `ln_pre`.
     """
 
     def __init__(self, visual: nn.Module):
@@ -28,6 +28,7 @@ class VisionTower:
         self.blocks = visual.transformer.resblocks
         self.layers = len(self.blocks)
         self.width = visual.conv1.out_channels
+        self.length = len(visual.positional_embedding)
 
     def __call__(
         self, images: Tensor, edits: Edits | None = None, rows: int = 1, plain: bool = False

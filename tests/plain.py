@@ -61,9 +61,17 @@ def run_block(block: nn.Module, x_NLD: Tensor, mask: Tensor | None) -> Tensor:
     return x_NLD + block.mlp(block.ln_2(x_NLD))
 
 
-def text(model: nn.Module, ids_CL: Tensor, edits: Edits, inserted: int = 0) -> Tensor:
-    """Text features (C, E) of full prompts, not normalised."""
-    x = model.token_embedding(ids_CL).type(model.dtype)
+def text(
+    model: nn.Module,
+    ids_CL: Tensor,
+    edits: Edits,
+    inserted: int = 0,
+    words_CLD: Tensor | None = None,
+) -> Tensor:
+    """Text features (C, E) of full prompts, not normalised; `words_CLD` instead of the ids'."""
+    x = model.token_embedding(ids_CL).type(model.dtype) if words_CLD is None else words_CLD
+    if 0 in edits:
+        x = edits[0](x)
     x = x + model.positional_embedding.type(model.dtype)
     for layer, block in enumerate(model.transformer.resblocks, start=1):
         if layer in edits:

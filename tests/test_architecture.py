@@ -22,8 +22,13 @@ ROOMS = {  # room: (our packages, other packages) that it may import
     "experiment": ({"dassl", "trainers", "datasets"}, {"yacs", "yaml"}),
 }
 # A method that is a difference from another imports it; all others stand alone.
-PARENTS = {("mmrl_plus", "mmrl")}
-SHARED = {"base", "checkpoints", "templates"}
+PARENTS = {
+    ("mmrl_plus", "mmrl"),
+    ("cocoop", "coop"),
+    ("promptsrc", "ivlp"),
+    ("vpt", "ivlp"),
+}
+SHARED = {"base", "checkpoints", "context", "templates"}
 
 ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
     "dassl.config": {"get_cfg_default", "clean_cfg"},
@@ -108,7 +113,8 @@ def code_files() -> list[Path]:
         ["git", "ls-files", "*.py"], cwd=REPO, capture_output=True, text=True, check=False
     )
     names = listed.stdout.split() or [str(p.relative_to(REPO)) for p in REPO.rglob("*.py")]
-    return [REPO / n for n in names if "tests/" not in n and not n.startswith(".")]
+    files = [REPO / n for n in names if "tests/" not in n and not n.startswith(".")]
+    return [file for file in files if file.is_file()]
 
 
 @pytest.mark.parametrize("never", [r"\.cuda\(\)", r"\.half\(\)", r"except:", r"strict=False\)"])

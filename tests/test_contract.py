@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import train
+from dassl.engine import TRAINER_REGISTRY
 from tests import toy_run
 from tests.toy_run import REPO, build, classify, command, trainer_names
 
 TRAINERS = trainer_names()
-LEARNERS = [name for name in TRAINERS if name != "ZeroshotCLIP"]
+LEARNERS = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).model_name]
 
 
 def snapshot(module):
@@ -20,7 +21,10 @@ def snapshot(module):
 
 
 def test_all_trainers_are_here():
-    assert {"ZeroshotCLIP", "MMRL", "MMRLPlus", "MMRLpp"} <= set(TRAINERS)
+    zero_shot = {"ZeroshotCLIP", "ZeroshotCLIP2"}
+    baselines = {"CoOp", "CoCoOp", "MaPLe", "IVLP", "VPT", "PromptSRC"}
+    assert set(TRAINERS) >= {"MMRL", "MMRLPlus", "MMRLpp", *baselines, *zero_shot}
+    assert set(TRAINERS) - set(LEARNERS) == zero_shot
 
 
 @pytest.mark.parametrize("clip", ["narrow", "wide"])
@@ -137,7 +141,7 @@ def test_precisions_of_a_gpu(name, precision, toy, tmp_path):
 
 
 def node(name: str) -> str:
-    return name if name == "MMRLpp" else name.upper()
+    return name if name == "MMRLpp" else TRAINER_REGISTRY.get(name).node
 
 
 @pytest.mark.parametrize("name", TRAINERS)

@@ -1,7 +1,6 @@
 """Every loader on small drawn data in the real layouts, and what users read without data."""
 
 import importlib
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,12 +11,11 @@ import yaml
 
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.utils import set_random_seed
-from datasets import _cache
 from datasets.stanford_cars import year_first
 from datasets.sun397 import scene_name
 from datasets.ucf101 import action_words
 from tools.data.catalogue import catalogue
-from tools.data.toy import toy_names, write_toy
+from tools.data.toy import write_toy
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "datasets"
 NAMES = {
@@ -218,137 +216,13 @@ def test_damaged_annotations(drawn, tmp_path, config, file, content, message):
     assert str(tmp_path / folder) in str(error.value)
 
 
-# ---------------------------------------------------------------- ImageNet
+def test_engine_builds_them_by_name(drawn):
+    from experiment.config import default_config
 
-
-def test_imagenet_lists_its_folders_once(drawn, monkeypatch):
-    load("imagenet", drawn, 2)
-    monkeypatch.setattr(_cache, "list_images", lambda folder: pytest.fail(f"listed {folder}"))
-    load("imagenet", drawn, 2)
-
-
-def test_images_are_not_looked_at(drawn, monkeypatch):
-    """No stat of any picture: with a million files on a network disk that takes minutes."""
-    load("imagenet", drawn)
-    load("dtd", drawn)
-    real_stat = os.stat
-
-    def stat(path, **kw):
-        assert not str(path).endswith((".jpg", ".JPEG")), path
-        return real_stat(path, **kw)
-
-    monkeypatch.setattr(os, "stat", stat)
-    load("imagenet", drawn)
-    load("dtd", drawn)
-
-
-def test_variants_share_imagenets_classnames(drawn, tmp_path):
-    shutil.copytree(drawn / "imagenet-sketch", tmp_path / "imagenet-sketch")
-    (tmp_path / "imagenet").mkdir()
-    (tmp_path / "imagenet-sketch/classnames.txt").rename(tmp_path / "imagenet/classnames.txt")
-    assert load("imagenet_sketch", tmp_path).classnames == toy_names("imagenet", CLASSES)
-    (tmp_path / "imagenet/classnames.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"classnames.txt is missing"):
-        load("imagenet_sketch", tmp_path)
-
-
-def test_imagenetv2_folders_are_positions_not_strings(tmp_path):
-    folder = tmp_path / "imagenetv2"
-    for position in range(12):
-        fill(folder / "imagenetv2-matched-frequency-format-val" / str(position), 1, ".jpeg")
-    lines = [f"n{90000000 - position} name {position}\n" for position in range(12)]
-    (folder / "classnames.txt").write_text("".join(lines))
-    dataset = load("imagenetv2", tmp_path)
-    assert dataset.classnames == [f"name {position}" for position in range(12)]
-    assert all(Path(d.impath).parent.name == str(d.label) for d in dataset.test)
-
-
-def test_imagenet_with_unsorted_validation_images(drawn, tmp_path):
-    shutil.copytree(drawn / "imagenet", tmp_path / "imagenet")
-    val = tmp_path / "imagenet/images/val"
-    shutil.rmtree(val)
-    fill(val, 3, ".JPEG")
-    with pytest.raises(ValueError, match="must be sorted into one folder per class"):
-        load("imagenet", tmp_path)
-
-
-def test_imagenet_uses_coops_listing(drawn, tmp_path):
-    import pickle
-
-    shutil.copytree(drawn / "imagenet", tmp_path / "imagenet")
-    dataset = load("imagenet", tmp_path)
-    for datum in dataset.train_x + dataset.test:
-        datum._impath = datum._impath.replace(str(tmp_path), "/gone")
-    content = {"train": dataset.train_x[:-1], "test": dataset.test}
-    listing = tmp_path / "imagenet/preprocessed.pkl"
-    listing.write_bytes(pickle.dumps(content))
-    again = load("imagenet", tmp_path)
-    assert len(again.train_x) == len(dataset.train_x) - 1
-    assert all(os.path.isfile(path) for path in paths(again.train_x + again.test))
-    listing.write_bytes(pickle.dumps({"train": [os.getcwd], "test": []}))
-    with pytest.raises(ValueError, match=r"preprocessed\.pkl is not a cache"):
-        load("imagenet", tmp_path)
-
-
-# ---------------------------------------------------------------- missing data
-
-
-def missing_text(config, root, **options):
-    with pytest.raises(FileNotFoundError) as error:
-        load(config, root, **options)
-    text = str(error.value)
-    assert len(text.splitlines()) <= 12
-    assert "make demo" in text
-    assert "docs/DATASETS.md" in text
-    return text
-
-
-def test_missing_root(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    text = missing_text("dtd", "no_such")
-    assert "the data root does not exist" in text
-    assert max(map(len, text.replace(str(tmp_path), "").splitlines())) < 100
-    assert str(tmp_path / "no_such") in text
-    assert "--root no_such" in text
-    assert "python -m tools.data download dtd --root no_such" in text
-
-
-def test_missing_folder_of_the_data_set(tmp_path):
-    (tmp_path / "eurosat").mkdir()
-    text = missing_text("dtd", tmp_path)
-    assert "the data root has no folder dtd; its folders: eurosat" in text
-    assert str(tmp_path / "dtd") in text
-    (tmp_path / "Caltech_101").mkdir()
-    assert "did you mean its folder 'Caltech_101'?" in missing_text("caltech101", tmp_path)
-
-
-def test_root_that_is_the_data_set_itself(tmp_path):
-    fill(tmp_path / "dtd/images/lined", 4)
-    assert "must be the folder that holds dtd/" in missing_text("dtd", tmp_path / "dtd")
-
-
-def test_missing_images(tmp_path):
-    (tmp_path / "dtd").mkdir()
-    assert "dtd/ is there, the images in images/ are not" in missing_text("dtd", tmp_path)
-    (tmp_path / "dtd/images").mkdir()
-    assert "the folder is empty" in missing_text("dtd", tmp_path)
-    fill(tmp_path / "stanford_cars/cars_train", 1)
-    assert "images in cars_test/ are not" in missing_text("stanford_cars", tmp_path)
-
-
-def test_missing_annotations(tmp_path):
-    fill(tmp_path / "oxford_pets/images", 1)
-    text = missing_text("oxford_pets", tmp_path)
-    assert "split_zhou_OxfordPets.json is missing, and so is annotations/trainval.txt" in text
-    fill(tmp_path / "colored_shapes/images/red_circle", 1)
-    text = missing_text("colored_shapes", tmp_path)
-    assert "split_zhou_ColoredShapes.json is missing" in text
-    assert f"python -m tools.toy {tmp_path}" in text
-
-
-def test_empty_root():
-    with pytest.raises(ValueError, match="--root FOLDER"):
-        load("dtd", "")
+    cfg = default_config()
+    cfg.merge_from_file(str(CONFIGS / "dtd.yaml"))
+    cfg.merge_from_list(["DATASET.ROOT", str(drawn), "DATASET.NUM_SHOTS", 2, "SEED", 1])
+    assert sizes(build_dataset(cfg)) == (10, 10, 15)
 
 
 def test_relative_root(drawn, monkeypatch):
@@ -359,114 +233,3 @@ def test_relative_root(drawn, monkeypatch):
 
 def test_template_of_the_config_wins(drawn):
     assert load("dtd", drawn, TEMPLATE="a {} surface").template == "a {} surface"
-
-
-# ---------------------------------------------------------------- own pictures
-
-
-def own_folder(tmp_path, parts=("",), count=10):
-    folder = tmp_path / "my pictures"
-    for part in parts:
-        for name in ("oak tree", "beech", "fir"):
-            fill(folder / part / name, count, ".PNG")
-    return folder
-
-
-def load_own(path, root="", **options):
-    return load("image_folder", root, PATH=str(path), **options)
-
-
-def test_one_level_is_split_once(tmp_path, capsys):
-    folder = own_folder(tmp_path)
-    dataset = load_own(folder, TEMPLATE="a leaf of {}.")
-    assert dataset.classnames == ["beech", "fir", "oak tree"]
-    assert sizes(dataset) == (15, 6, 9)
-    assert dataset.template == "a leaf of {}."
-    record = json.loads((folder / "split.json").read_text())
-    assert [len(record[part]) for part in record] == [15, 6, 9]
-    fill(folder / "fir", 12, ".PNG")
-    assert paths(load_own(folder).train_x) == paths(dataset.train_x)
-    assert "2 pictures are not in its split" in capsys.readouterr().out
-    gone = Path(dataset.test[0].impath)
-    gone.unlink()
-    with pytest.raises(ValueError, match=f"1 pictures .* are gone, first {gone.parent.name}/"):
-        load_own(folder)
-
-
-def test_one_level_serves_shots_and_halves(tmp_path):
-    folder = own_folder(tmp_path)
-    assert load_own(folder, shots=2, subsample="base").classnames == ["beech", "fir"]
-    assert sizes(load_own(folder, shots=2, subsample="new")) == (2, 2, 3)
-    assert load_own(folder, shots=2).num_classes == 3  # split_fewshot/ is no class
-
-
-@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val", "test")])
-def test_ready_made_parts(tmp_path, parts):
-    folder = own_folder(tmp_path, parts, count=2)
-    dataset = load_own(folder)
-    assert sizes(dataset) == (6, 6 if "val" in parts else 0, 6)
-    assert all("/test/" in path for path in paths(dataset.test))
-    assert not (folder / "split.json").exists()
-    assert sizes(load_own(folder, shots=1)) == (3, 3 if "val" in parts else 0, 6)
-
-
-def test_classnames_file(tmp_path):
-    folder = own_folder(tmp_path)
-    load_own(folder)
-    (folder / "classnames.txt").write_text("beech a common beech\noak tree\tan old oak\n\n")
-    assert load_own(folder).classnames == ["a common beech", "fir", "an old oak"]
-    (folder / "classnames.txt").write_text("beach sand\n")
-    with pytest.raises(ValueError, match="did you mean 'beech'"):
-        load_own(folder)
-
-
-def test_own_path_is_relative_to_here_or_to_the_root(tmp_path, monkeypatch):
-    own_folder(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    assert sizes(load_own("my pictures")) == (15, 6, 9)
-    monkeypatch.chdir("/")
-    assert sizes(load_own("my pictures", root=tmp_path)) == (15, 6, 9)
-
-
-def test_own_folder_faults(tmp_path):
-    with pytest.raises(ValueError, match=r"DATASET.PATH is empty"):
-        load_own("")
-    assert "there is no such folder" in missing_text("image_folder", "", PATH=str(tmp_path / "no"))
-    folder = own_folder(tmp_path, ("train", "test"))
-    shutil.rmtree(folder / "test")
-    with pytest.raises(ValueError, match="there is train/ but no test/"):
-        load_own(folder)
-    fill(folder / "test/beach", 1)
-    with pytest.raises(ValueError, match="test/ has the class folder 'beach', train/ has not"):
-        load_own(folder)
-    fill(folder / "train/beach", 1, ".heic")
-    with pytest.raises(ValueError, match=r"beach holds no pictures \(.jpg"):
-        load_own(folder)
-    (tmp_path / "flat").mkdir()
-    fill(tmp_path / "flat", 3)
-    with pytest.raises(ValueError, match="holds no class folders"):
-        load_own(tmp_path / "flat")
-
-
-def test_read_only_own_folder_is_split_the_same_every_time(tmp_path, monkeypatch):
-    folder = own_folder(tmp_path)
-    real_open = open
-
-    def refuse(path, mode="r", *args, **kw):
-        if "x" in mode and str(path).startswith(str(folder)):
-            raise PermissionError(13, "read-only", str(path))
-        return real_open(path, mode, *args, **kw)
-
-    monkeypatch.setattr("builtins.open", refuse)
-    first, second = load_own(folder, shots=2), load_own(folder, shots=2)
-    assert paths(first.train_x) == paths(second.train_x)
-    assert not list(folder.rglob("*.json"))
-
-
-def test_engine_builds_them_by_name(drawn):
-    from experiment.config import default_config
-
-    cfg = default_config()
-    cfg.merge_from_file(str(CONFIGS / "dtd.yaml"))
-    cfg.merge_from_list(["DATASET.ROOT", str(drawn), "DATASET.NUM_SHOTS", 2, "SEED", 1])
-    assert sizes(build_dataset(cfg)) == (10, 10, 15)

@@ -372,7 +372,7 @@ def test_the_command_people_type_first_says_what_is_missing(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((), "usage:"), (("caltech",), "allowed: caltech101"), (("dtd", "one"), "whole number")],
+    [((), "usage:"), (("caltech",), "caltech101 colored_shapes"), (("dtd", "one"), "whole number")],
 )
 def test_scripts_refuse(arguments, message, toy, tmp_path):
     done = script("mmrl/base2new_train.sh", *arguments, toy=toy, output=tmp_path / "out")

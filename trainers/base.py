@@ -6,6 +6,7 @@ about devices, precision and checkpoints is here and nowhere else.
 
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,16 +45,28 @@ def cosine_logits(f: Tensor, w: Tensor, scale: Tensor | float) -> Tensor:
 class Method(nn.Module):
     """A method's maths around a frozen CLIP; `learner` owns every trained parameter.
 
-    To be given by a method: `forward(images)`, named outputs of a training step;
-    `losses(outputs, labels)`, named terms whose sum is minimised; `training_logits(outputs)`;
-    `text_features()`, constants of the weights (C, E); and `classify(images, w, seen)`, logits
-    (N, C) given those, where `seen` says whether the classes are those of training.
+    To be given by a method: `text_features()`, constants of the weights (C, E), or None where
+    they depend on the image; and `classify(images, w, seen)`, logits (N, C) given those, where
+    `seen` says whether the classes are those of training. One that trains on more than the
+    cross-entropy of its answer also gives the three methods below.
     """
 
     def __init__(self, clip: FrozenCLIP, learner: nn.Module):
         super().__init__()
         self.clip = clip
         self.learner = learner
+
+    def forward(self, images: Tensor) -> Any:
+        """The outputs of a training step on normalised images (N, 3, H, W)."""
+        return self.classify(images, self.text_features(), seen=True)
+
+    def losses(self, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
+        """Named terms, whose sum is minimised."""
+        return {"ce": F.cross_entropy(outputs, labels)}
+
+    def training_logits(self, outputs: Any) -> Tensor:
+        """The logits (N, C) that the training accuracy is of."""
+        return outputs
 
 
 class CLIPTrainer(TrainerX):
@@ -75,6 +88,16 @@ class CLIPTrainer(TrainerX):
     def settings(self) -> CfgNode:
         return self.cfg.TRAINER[self.node]
 
+    @property
+    def classnames(self) -> list[str]:
+        """The names of this run's classes, in the order of their labels."""
+        return [self.lab2cname[label] for label in sorted(self.lab2cname)]
+
+    @property
+    def template(self) -> str:
+        """The sentence of the prompts that `build_method` gets."""
+        return self.dm.dataset.template
+
     def check_cfg(self, cfg: CfgNode) -> None:
         check_precision(cfg.TRAINER[self.node].PREC, self.node, cuda=cuda_is_used(cfg))
         check_task(cfg.TASK, required=self.needs_task, trainer=cfg.TRAINER.NAME)
@@ -89,11 +112,10 @@ class CLIPTrainer(TrainerX):
         check_image_size(cfg.INPUT.SIZE, clip)
         if cfg.SEED >= 0:  # so that the learner starts alike, whatever came before
             set_random_seed(cfg.SEED)
-        classnames = [self.lab2cname[label] for label in sorted(self.lab2cname)]
         with self.autocast():
-            prompts = clip.prompts(classnames, self.dm.dataset.template)
+            prompts = clip.prompts(self.classnames, self.template)
             self.method = self.build_method(clip, prompts).to(self.device)
-        self.source_dataset = cfg.DATASET.NAME
+        self.source = (cfg.DATASET.NAME, cfg.DATASET.PATH)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._scales())
         if self.model_name:
             self._register_learner()
@@ -153,7 +175,7 @@ class CLIPTrainer(TrainerX):
     def seen(self) -> bool:
         """Whether the classes of this run are those that the learner was trained on."""
         if self.cfg.TASK == "CD":
-            return self.cfg.DATASET.NAME == self.source_dataset
+            return (self.cfg.DATASET.NAME, self.cfg.DATASET.PATH) == self.source
         return self.cfg.DATASET.SUBSAMPLE_CLASSES != "new"
 
     @torch.inference_mode()
@@ -202,7 +224,8 @@ class CLIPTrainer(TrainerX):
         if trained:
             keys = ["MODEL.BACKBONE.NAME", *(f"TRAINER.{self.node}.{k}" for k in self.shape_keys)]
             check_settings(self.cfg, trained, keys, path)
-        self.source_dataset = trained.get("DATASET", {}).get("NAME", "ImageNet")
+        source = trained.get("DATASET", {"NAME": "ImageNet"})
+        self.source = (source["NAME"], source.get("PATH", ""))
         load_strictly(self.method.learner, self.own_names(read_checkpoint(path)), path)
         print(f"Loaded {path}")
 

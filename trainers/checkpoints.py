@@ -38,6 +38,14 @@ def find_checkpoint(
     )
 
 
+def numbered(state: dict[str, Tensor], pattern: str, start: int = 0) -> list[Tensor]:
+    """The tensors under `pattern` filled with `start`, `start` + 1, ... while there are any."""
+    found: list[Tensor] = []
+    while (key := pattern.format(start + len(found))) in state:
+        found.append(state[key])
+    return found
+
+
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The learner's tensors in a checkpoint."""
     return load_checkpoint(str(path))["state_dict"]

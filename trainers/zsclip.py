@@ -1,6 +1,7 @@
-"""Zero-shot CLIP: the data set's sentence for each class, and nothing learned.
+"""Zero-shot CLIP: sentences for each class, and nothing learned.
 
-arXiv 2103.00020. The baseline that every adaptation has to beat.
+arXiv 2103.00020. The baseline that every adaptation has to beat: `ZeroshotCLIP` with the data
+set's own sentence, `ZeroshotCLIP2` with the mean over several.
 """
 
 import torch
@@ -10,6 +11,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
 from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
+from trainers.templates import SELECTED_TEMPLATES
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -18,14 +20,20 @@ def add_config(cfg: CfgNode) -> None:
 
 
 class ZeroshotMethod(Method):
-    """`exp(logit_scale) * cos(image, text)` of the frozen CLIP."""
+    """`exp(logit_scale) * cos(image, text)` of the frozen CLIP.
 
-    def __init__(self, clip: FrozenCLIP, prompts: Prompts):
+    prompts: one or several sentences for each class; of several, the mean of their normalised
+        features counts
+    """
+
+    def __init__(self, clip: FrozenCLIP, *prompts: Prompts):
         super().__init__(clip, learner=nn.Module())
         self.prompts = prompts
 
     def text_features(self) -> Tensor:
-        return normalize(self.clip.encode_text(self.prompts))
+        """w (C, E), normalised."""
+        features = [normalize(self.clip.encode_text(prompts)) for prompts in self.prompts]
+        return normalize(torch.stack(features).mean(dim=0))
 
     def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
         f = normalize(self.clip.encode_image(images))
@@ -43,3 +51,13 @@ class ZeroshotCLIP(CLIPTrainer):
         """There is nothing to train: tests."""
         with torch.no_grad():
             self.test()
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroshotCLIP):
+    """Seven sentences that were chosen on ImageNet, and the data set's own on other data sets."""
+
+    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> ZeroshotMethod:
+        selected = [clip.prompts(self.classnames, t) for t in SELECTED_TEMPLATES]
+        own = [] if self.cfg.DATASET.NAME == "ImageNet" else [prompts]
+        return ZeroshotMethod(clip, *selected, *own)

@@ -32,6 +32,7 @@ class Source:
     drive: str = ""
     md5: str = ""
     optional: bool = False
+    by_hand: bool = False
 
     @property
     def web_page(self) -> str:

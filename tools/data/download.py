@@ -31,9 +31,9 @@ def download(entry: Entry, root: Path, given: Sequence[Path] = ()) -> list[str]:
             get(entry, root, source)
         except (FetchError, ValueError) as error:
             problems.append(f"{source.file}: {error}")
-    under_way = root / entry.folder / DOWNLOADS
-    if under_way.is_dir() and not any(under_way.iterdir()):
-        under_way.rmdir()
+    for folder in (root / entry.folder / DOWNLOADS, root / entry.folder):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
     return problems
 
 
@@ -49,12 +49,17 @@ def take(entry: Entry, root: Path, file: Path) -> None:
             f"{', '.join(s.file for s in entry.sources)}, or an archive "
             f"({' '.join(ARCHIVE_SUFFIXES)}) that holds what they bring"
         )
+    if source and source.by_hand:
+        raise ValueError(f"--from {file}: this one takes more than unpacking.\n{entry.by_hand}")
     sources = [source] if source else list(entry.sources)
     wanted = {k: v for s in sources for k, v in entry.places_missing(s, root).items()}
-    placed = place(file, wanted, root / entry.folder, keep=True)
-    if not placed and wanted:
+    if not wanted:
+        print(f"{entry.config}: {file} was not needed, what it brings is in place")
+        return
+    placed = place(file, wanted, root / entry.folder)
+    if not placed:
         raise ValueError(f"--from {file}: none of {', '.join(wanted.values())} is in it")
-    print(f"{entry.config}: from {file}: {', '.join(placed) or 'nothing new, all is in place'}")
+    print(f"{entry.config}: {', '.join(placed)} taken from {file}")
 
 
 def get(entry: Entry, root: Path, source: Source) -> None:
@@ -64,33 +69,38 @@ def get(entry: Entry, root: Path, source: Source) -> None:
     folder = root / entry.folder
     target = folder / DOWNLOADS / source.file
     print(f"{entry.config}: getting {source.file} from {source.web_page}", flush=True)
-    if source.drive:
-        fetch_drive(source.drive, target, source.md5)
-    else:
-        fetch(source.url, target, source.md5)
+    if not target.exists():  # whole, but not unpacked yet: the last call was stopped then
+        fetch_source(source, target)
     wanted = entry.places_missing(source, root)
-    placed = place(target, wanted, folder, keep=False)
+    try:
+        placed = place(target, wanted, folder)
+    except ValueError:
+        target.unlink()  # damaged or hostile
+        raise
+    target.unlink()
     if set(placed) != set(wanted):
         raise FetchError(f"it lacks {', '.join(sorted(set(wanted) - set(placed)))}")
     print(f"{entry.config}: {', '.join(placed)} in place")
 
 
-def place(file: Path, wanted: dict[str, str], folder: Path, keep: bool) -> list[str]:
-    """Moves what is wanted of a file into `folder`; returns the places that were filled.
+def fetch_source(source: Source, target: Path) -> None:
+    if source.drive:
+        fetch_drive(source.drive, target, source.md5)
+    else:
+        fetch(source.url, target, source.md5)
+
+
+def place(file: Path, wanted: dict[str, str], folder: Path) -> list[str]:
+    """Brings what is wanted of a file into `folder`; returns the places that were filled.
 
     An archive is unpacked beside its goal first, so a place is filled wholly or not at all.
-    `keep`: the file stays where it is; otherwise it goes, also when it is damaged.
     """
-    try:
-        if not is_archive(file):
-            return _copy(file, wanted, folder)
-        with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder) as space:
-            unpacked = Path(space, "all")
-            unpack(file, unpacked)
-            return [k for k, end in wanted.items() if _move(unpacked, end, folder / k)]
-    finally:
-        if not keep:
-            file.unlink()
+    if not is_archive(file):
+        return _copy(file, wanted, folder)
+    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder) as space:
+        unpacked = Path(space, "all")
+        unpack(file, unpacked)
+        return [k for k, end in wanted.items() if _move(unpacked, end, folder / k)]
 
 
 def _copy(file: Path, wanted: dict[str, str], folder: Path) -> list[str]:

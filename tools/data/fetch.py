@@ -125,7 +125,7 @@ def fetch_drive(file_id: str, target: Path, md5: str = "") -> None:
     try:
         got = gdown.download(id=file_id, output=str(part), quiet=False, resume=True)
     except Exception as error:  # gdown, requests and the proxy each have their own errors
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:120]
         raise FetchError(f"Google Drive: {reason or type(error).__name__}") from error
     if got is None or not part.exists():
         raise FetchError("Google Drive sent nothing")

@@ -1,12 +1,18 @@
-"""Zero-shot accuracy of the small CLIP on drawn pictures, by attribute and by group of classes."""
+"""Zero-shot accuracy of the small CLIP on drawn pictures, by attribute and by group of classes.
+
+python -m tools.small_clip.evaluate prints the table of tools/small_clip/README.md.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import clip
 import numpy as np
 import torch
 from clip.model import CLIP
 
+from tools.small_clip import weights
 from tools.small_clip.pictures import preprocess
 from tools.toy.classes import BASE, CLASSES, NEW, SEEN
 from tools.toy.drawing import draw_class, split_name
@@ -53,3 +59,19 @@ def accuracy(
         right["color"] += int(same[:, 0].sum())
         right["shape"] += int(same[:, 1].sum())
     return {key: 100 * value / (count * len(names)) for key, value in right.items()}
+
+
+def report(
+    model: CLIP, strengths: Sequence[float], count: int = 40, seed: int = 20_000
+) -> Iterator[str]:
+    """A line for every strength of the shifted style and every group of classes."""
+    for strength in strengths:
+        for group, names in GROUPS.items():
+            score = accuracy(model, names, count, seed, strength)
+            cells = " ".join(f"{key} {value:.1f}%" for key, value in score.items())
+            yield f"shift {strength:.2f} {group} (of {len(names)} classes): {cells}"
+
+
+if __name__ == "__main__":
+    for line in report(weights.load(), strengths=(0.0, 0.25, 0.5, 0.75, 1.0)):
+        print(line, flush=True)

@@ -8,7 +8,6 @@ image-to-text and text-to-image cross-entropy, where every picture of a class is
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from clip.model import CLIP
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tools.small_clip import weights
-from tools.small_clip.evaluate import GROUPS, TEMPLATE, accuracy
+from tools.small_clip.evaluate import GROUPS, TEMPLATE, accuracy, report
 from tools.small_clip.pictures import augment, draw_pool
 from tools.small_clip.sentences import random_template, vocabulary
 from tools.toy.classes import SEEN
@@ -75,9 +74,9 @@ def main() -> None:
     log(f"{len(ids)} tokens, {sum(p.numel() for p in model.parameters()):,} parameters")
     train(model, pool, ids, args, log)
     weights.save(model.state_dict(), ids, args.out)
-    log(f"saved {args.out.stat().st_size:,} bytes after {log.minutes():.1f} min")
-    log(f"sha256 {hashlib.sha256(args.out.read_bytes()).hexdigest()}; as read back:")
-    report(weights.load(args.out), log)
+    log(f"saved {args.out.stat().st_size:,} bytes after {log.minutes():.1f} min; as read back:")
+    for line in report(weights.load(args.out), strengths=(0.0,)):
+        log(line)
 
 
 def train(
@@ -161,14 +160,6 @@ def progress(model: CLIP, ids: np.ndarray, step: int, loss: float, log: Log) -> 
         parts.append(f"{group} {accuracy(model, names, 5, 10_000, tokens=tokens)['class']:.1f}%")
     model.train()
     return f"step {step} loss {loss:.3f} {' '.join(parts)} {log.minutes():.1f} min"
-
-
-def report(model: CLIP, log: Log, count: int = 40, seed: int = 20_000) -> None:
-    for strength in (0.0, 0.25, 0.5, 0.75, 1.0):
-        for group, names in GROUPS.items():
-            score = accuracy(model, names, count, seed, strength)
-            cells = " ".join(f"{key} {value:.1f}%" for key, value in score.items())
-            log(f"shift {strength:.2f} {group} (of {len(names)} classes): {cells}")
 
 
 if __name__ == "__main__":

@@ -46,9 +46,9 @@ ENDINGS = (
     ", a type of aircraft.", ", a type of food.", ", a type of object.", " texture.",
 )  # fmt: skip
 
-# The tokenizer numbers its pieces of words by how common they are. So many of them are kept in the
-# weights file though no sentence holds them, as drawn at the start: they tell unknown names apart.
-COMMON_TOKENS = 2048
+# Kept in the weights file though no sentence holds them: placeholders and first words that
+# prompt-learning methods start from, and punctuation.
+EXTRA_WORDS = "x xx of in on at and with for is it its to by , . ! ? : ; ' \" ( ) - _ / # * 0 1 2 3"
 
 
 def random_template(rng: np.random.Generator) -> str:
@@ -63,7 +63,7 @@ def random_template(rng: np.random.Generator) -> str:
 
 
 def vocabulary() -> np.ndarray:
-    """Sorted ids of every token that a sentence can hold and of the commonest, (V,) int32."""
+    """Sorted ids of every token that a sentence can hold and of the extra words, (V,) int32."""
     words = [*COLORS, *SHAPES, *BENCHMARK_TEMPLATES, *OPENINGS, *DETERMINERS, *ADJECTIVES, *ENDINGS]
-    used = clip.tokenize([word.replace("{}", "") for word in words]).numpy()
-    return np.union1d(used, np.arange(COMMON_TOKENS)).astype(np.int32)
+    text = [word.replace("{}", "") for word in words] + EXTRA_WORDS.split()
+    return np.unique(clip.tokenize(text).numpy()).astype(np.int32)

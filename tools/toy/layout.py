@@ -12,6 +12,7 @@ from PIL import Image
 
 Item = tuple[str, int, str]  # path below the image folder, label, class name
 SETTINGS = "drawn_with.json"
+PICTURES = {".png", ".jpg", ".jpeg", ".JPEG"}
 
 
 def class_folder(name: str) -> str:
@@ -62,16 +63,19 @@ def write_once(folder: Path, settings: dict, fill: Callable[[Path], None]) -> bo
         draft = Path(space, "draft")
         draft.mkdir()
         fill(draft)
-        record = {"settings": settings, "files": count_files(draft)}
+        record = {"settings": settings, "pictures": count_pictures(draft)}
         (draft / SETTINGS).write_text(json.dumps(record, indent=1), encoding="utf-8")
         swap_in(draft, folder, Path(space, "old"), settings)
     return True
 
 
 def is_whole(folder: Path, settings: dict) -> bool:
-    """Whether `folder` was made with `settings` and still holds every file."""
+    """Whether `folder` was made with `settings` and has lost no picture since.
+
+    Other files may join them: loaders keep splits and few-shot draws beside the pictures.
+    """
     record = read_record(folder)
-    return record.get("settings") == settings and record.get("files") == count_files(folder) - 1
+    return record.get("settings") == settings and record.get("pictures") == count_pictures(folder)
 
 
 def read_record(folder: Path) -> dict:
@@ -83,8 +87,8 @@ def read_record(folder: Path) -> dict:
     return record if isinstance(record, dict) else {}
 
 
-def count_files(folder: Path) -> int:
-    return sum(path.is_file() for path in folder.rglob("*"))
+def count_pictures(folder: Path) -> int:
+    return sum(path.suffix in PICTURES for path in folder.rglob("*"))
 
 
 def swap_in(draft: Path, folder: Path, old: Path, settings: dict) -> None:

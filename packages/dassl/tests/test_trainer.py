@@ -26,14 +26,9 @@ def checkpoints(cfg, model="learner"):
     return sorted(path.name for path in folder.iterdir() if path.name != "checkpoint")
 
 
-def toy(cfg):
-    trainer = build_trainer(cfg)
-    return trainer
-
-
 def test_attributes_after_building(make_cfg):
     cfg = make_cfg()
-    trainer = toy(cfg)
+    trainer = build_trainer(cfg)
     assert trainer.cfg is cfg and trainer.device == torch.device("cpu")
     assert (trainer.start_epoch, trainer.epoch, trainer.max_epoch) == (0, 0, 3)
     assert trainer.output_dir == cfg.OUTPUT_DIR
@@ -57,7 +52,7 @@ def test_unknown_trainer_is_named_with_the_nearest(make_cfg):
 
 def test_training_learns_prints_saves_and_tests(make_cfg, capsys):
     cfg = make_cfg("OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 2)
-    trainer = toy(cfg)
+    trainer = build_trainer(cfg)
     trainer.train()
     out = capsys.readouterr().out
     lines = [match.groups() for match in map(LINE.fullmatch, out.splitlines()) if match]
@@ -76,12 +71,12 @@ def test_training_learns_prints_saves_and_tests(make_cfg, capsys):
 
 
 def test_every_batch_is_printed_when_there_are_few(make_cfg, capsys):
-    toy(make_cfg("TRAIN.PRINT_FREQ", 10, "OPTIM.MAX_EPOCH", 1)).train()
+    build_trainer(make_cfg("TRAIN.PRINT_FREQ", 10, "OPTIM.MAX_EPOCH", 1)).train()
     assert capsys.readouterr().out.count(" eta ") == 4
 
 
 def test_the_mean_is_of_all_batches_of_the_epoch(make_cfg, capsys):
-    trainer = toy(make_cfg("TRAIN.PRINT_FREQ", 4, "OPTIM.MAX_EPOCH", 1))
+    trainer = build_trainer(make_cfg("TRAIN.PRINT_FREQ", 4, "OPTIM.MAX_EPOCH", 1))
     seen = []
     original = trainer.forward_backward
     trainer.forward_backward = lambda batch: seen.append(original(batch)) or seen[-1]
@@ -116,17 +111,17 @@ def test_order_of_events(make_cfg):
 def test_a_resumed_run_equals_an_uninterrupted_one(make_cfg, tmp_path, capsys, workers):
     options = ["TRAIN.CHECKPOINT_FREQ", 1, "DATALOADER.NUM_WORKERS", workers, "OPTIM.MAX_EPOCH", 4]
     options += ["OPTIM.NAME", "adamw"]
-    whole = toy(make_cfg(*options, "OUTPUT_DIR", str(tmp_path / "whole")))
+    whole = build_trainer(make_cfg(*options, "OUTPUT_DIR", str(tmp_path / "whole")))
     whole.train()
 
     cfg = make_cfg(*options, "OUTPUT_DIR", str(tmp_path / "parts"))
-    first = toy(cfg)
+    first = build_trainer(cfg)
     first.before_epoch = lambda: first.epoch == 2 and (_ for _ in ()).throw(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         first.train()
     set_random_seed(99)  # a new process is in any state
     torch.rand(5)
-    second = toy(make_cfg(*options, "OUTPUT_DIR", str(tmp_path / "parts")))
+    second = build_trainer(make_cfg(*options, "OUTPUT_DIR", str(tmp_path / "parts")))
     capsys.readouterr()
     second.train()
     out = capsys.readouterr().out
@@ -138,9 +133,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(make_cfg, tmp_path, capsys, w
 
 
 def test_testing_in_between_does_not_change_training(make_cfg, tmp_path):
-    plain = toy(make_cfg("OUTPUT_DIR", str(tmp_path / "a")))
+    plain = build_trainer(make_cfg("OUTPUT_DIR", str(tmp_path / "a")))
     plain.train()
-    tested = toy(
+    tested = build_trainer(
         make_cfg("OUTPUT_DIR", str(tmp_path / "b"), "INPUT.TRANSFORMS", plain.cfg.INPUT.TRANSFORMS)
     )
     tested.after_epoch = lambda: (tested.test("val"), tested.test("test"))
@@ -149,9 +144,9 @@ def test_testing_in_between_does_not_change_training(make_cfg, tmp_path):
 
 
 def test_a_finished_run_is_only_tested_again(make_cfg, capsys):
-    toy(make_cfg()).train()
+    build_trainer(make_cfg()).train()
     before = capsys.readouterr().out
-    again = toy(make_cfg())
+    again = build_trainer(make_cfg())
     again.train()
     out = capsys.readouterr().out
     assert "RESUMING after epoch 3" in out and " eta " not in out
@@ -160,12 +155,12 @@ def test_a_finished_run_is_only_tested_again(make_cfg, capsys):
 
 def test_resume_from_a_folder_that_has_nothing(make_cfg, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"RESUME is .*'learner'"):
-        toy(make_cfg("RESUME", str(tmp_path / "nowhere"))).train()
+        build_trainer(make_cfg("RESUME", str(tmp_path / "nowhere"))).train()
 
 
 def test_resume_of_another_configuration_says_so(make_cfg):
-    toy(make_cfg("OPTIM.MAX_EPOCH", 1)).train()
-    trainer = toy(make_cfg("INPUT.SIZE", (32, 32)))
+    build_trainer(make_cfg("OPTIM.MAX_EPOCH", 1)).train()
+    trainer = build_trainer(make_cfg("INPUT.SIZE", (32, 32)))
     trainer.model.linear = torch.nn.Linear(5, 3)
     with pytest.raises(ValueError, match=r"model\.pth\.tar-1 does not fit.*another OUTPUT_DIR"):
         trainer.train()
@@ -175,7 +170,7 @@ def test_models_of_different_epochs_go_on_from_the_one_they_share(make_cfg):
     cfg = make_cfg()
 
     def two_models():
-        trainer = toy(cfg)
+        trainer = build_trainer(cfg)
         trainer.register_model("second", torch.nn.Linear(2, 2))
         return trainer
 
@@ -184,16 +179,23 @@ def test_models_of_different_epochs_go_on_from_the_one_they_share(make_cfg):
     trainer.save_model(1, cfg.OUTPUT_DIR)
     (Path(cfg.OUTPUT_DIR) / "second" / "model.pth.tar-2").unlink()  # killed in between
     assert two_models().resume_model_if_exist(cfg.OUTPUT_DIR) == 1
-    assert toy(cfg).resume_model_if_exist(cfg.OUTPUT_DIR) == 2
+    assert build_trainer(cfg).resume_model_if_exist(cfg.OUTPUT_DIR) == 2
+
+    trainer.save_model(1, cfg.OUTPUT_DIR, model_name="model-best.pth.tar")
+    assert two_models().resume_model_if_exist(cfg.OUTPUT_DIR) == 2
+    for name, epoch in (("learner", 5), ("second", 2)):  # the same name, but killed in between
+        path = Path(cfg.OUTPUT_DIR) / name / "model-best.pth.tar"
+        torch.save({**load_checkpoint(path), "epoch": epoch}, path)
+    assert two_models().resume_model_if_exist(cfg.OUTPUT_DIR) == 1
 
 
 def test_best_result_and_scaler_come_back(make_cfg):
     cfg = make_cfg()
-    trainer = toy(cfg)
+    trainer = build_trainer(cfg)
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     trainer.best_result = 77.5
     trainer.save_model(0, cfg.OUTPUT_DIR)
-    fresh = toy(cfg)
+    fresh = build_trainer(cfg)
     fresh.scaler = torch.amp.GradScaler("cpu")
     fresh.resume_model_if_exist(cfg.OUTPUT_DIR)
     assert fresh.best_result == 77.5
@@ -202,7 +204,7 @@ def test_best_result_and_scaler_come_back(make_cfg):
 
 def test_best_val_saves_and_tests_the_best(make_cfg, capsys):
     cfg = make_cfg("TEST.FINAL_MODEL", "best_val")
-    trainer = toy(cfg)
+    trainer = build_trainer(cfg)
     results = iter([50.0, 70.0, 60.0, 11.0])
     snapshots = []
     trainer.test = lambda split=None: snapshots.append(weights(trainer)) or next(results)
@@ -216,27 +218,27 @@ def test_best_val_saves_and_tests_the_best(make_cfg, capsys):
 
 
 def test_best_val_needs_validation_images(make_cfg):
-    trainer = toy(make_cfg("TEST.FINAL_MODEL", "best_val"))
+    trainer = build_trainer(make_cfg("TEST.FINAL_MODEL", "best_val"))
     trainer.val_loader = None
     with pytest.raises(ValueError, match="no validation images"):
         trainer.train()
 
 
 def test_no_test_trains_only(make_cfg, capsys):
-    toy(make_cfg("TEST.NO_TEST", True)).train()
+    build_trainer(make_cfg("TEST.NO_TEST", True)).train()
     assert "=> result" not in capsys.readouterr().out
 
 
 def test_load_model_honours_the_epoch_and_takes_the_newest_otherwise(make_cfg, capsys):
     cfg = make_cfg()
-    trainer = toy(cfg)
+    trainer = build_trainer(cfg)
     saved = {}
     for epoch in (0, 8, 9):  # 10 is newer than 9, though not in the order of names
         with torch.no_grad():
             trainer.model.linear.bias.fill_(epoch)
         trainer.save_model(epoch, cfg.OUTPUT_DIR)
         saved[epoch + 1] = weights(trainer)
-    other = toy(cfg)
+    other = build_trainer(cfg)
     other.load_model(cfg.OUTPUT_DIR, epoch=9)
     assert torch.equal(weights(other), saved[9])
     other.load_model(cfg.OUTPUT_DIR)
@@ -246,7 +248,7 @@ def test_load_model_honours_the_epoch_and_takes_the_newest_otherwise(make_cfg, c
 
 def test_load_model_from_nothing_says_what_is_there(make_cfg, tmp_path, capsys):
     cfg = make_cfg()
-    trainer = toy(cfg)
+    trainer = build_trainer(cfg)
     (tmp_path / "learner").mkdir()
     with pytest.raises(FileNotFoundError, match="no checkpoint at all"):
         trainer.load_model(str(tmp_path))
@@ -260,7 +262,7 @@ def test_load_model_from_nothing_says_what_is_there(make_cfg, tmp_path, capsys):
 
 
 def test_a_model_of_another_shape_is_refused(make_cfg, tmp_path):
-    trainer = toy(make_cfg())
+    trainer = build_trainer(make_cfg())
     trainer.save_model(0, str(tmp_path))
     trainer.model.linear = torch.nn.Linear(3 * 8 * 8, 7)
     with pytest.raises(ValueError, match="size mismatch"):
@@ -268,7 +270,7 @@ def test_a_model_of_another_shape_is_refused(make_cfg, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(make_cfg):
-    trainer = toy(make_cfg())
+    trainer = build_trainer(make_cfg())
     with torch.no_grad():
         trainer.model.linear.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=r"epoch 1.*OPTIM\.LR"):
@@ -277,7 +279,7 @@ def test_a_loss_that_is_no_number_stops_the_run(make_cfg):
 
 
 def test_a_reported_loss_that_is_no_number_stops_the_run(make_cfg):
-    trainer = toy(make_cfg("TRAIN.PRINT_FREQ", 3))  # the bad one is between two lines
+    trainer = build_trainer(make_cfg("TRAIN.PRINT_FREQ", 3))  # the bad one is between two lines
     trainer.forward_backward = lambda batch: {
         "loss_kl": float("inf") if trainer.batch_idx == 3 else 1.0
     }
@@ -286,7 +288,7 @@ def test_a_reported_loss_that_is_no_number_stops_the_run(make_cfg):
 
 
 def test_a_val_split_that_is_not_there_is_said(make_cfg, capsys):
-    trainer = toy(make_cfg())
+    trainer = build_trainer(make_cfg())
     trainer.val_loader = None
     trainer.test(split="val")
     out = capsys.readouterr().out
@@ -296,7 +298,7 @@ def test_a_val_split_that_is_not_there_is_said(make_cfg, capsys):
 
 
 def test_modes(make_cfg):
-    trainer = toy(make_cfg())
+    trainer = build_trainer(make_cfg())
     trainer.set_model_mode("eval")
     assert not trainer.model.training
     trainer.set_model_mode("train", "learner")
@@ -322,7 +324,7 @@ def test_plugin_without_models_can_be_tested(make_cfg):
 def test_trainer_xu(make_cfg, capsys, count, batches):
     options = ["TRAINER.NAME", "ToyTrainerXU", "DATASET.ALL_AS_UNLABELED", True]
     options += ["DATALOADER.TRAIN_U.SAME_AS_X", False, "DATALOADER.TRAIN_U.BATCH_SIZE", 2]
-    trainer = toy(make_cfg(*options, "OPTIM.MAX_EPOCH", 2, "TRAIN.COUNT_ITER", count))
+    trainer = build_trainer(make_cfg(*options, "OPTIM.MAX_EPOCH", 2, "TRAIN.COUNT_ITER", count))
     before = weights(trainer)
     trainer.train()
     assert trainer.num_batches == batches
@@ -332,4 +334,32 @@ def test_trainer_xu(make_cfg, capsys, count, batches):
 
 def test_trainer_xu_needs_unlabelled_images(make_cfg):
     with pytest.raises(ValueError, match="train_u is empty"):
-        toy(make_cfg("TRAINER.NAME", "ToyTrainerXU")).train()
+        build_trainer(make_cfg("TRAINER.NAME", "ToyTrainerXU")).train()
+
+
+class OnGPU(torch.Tensor):
+    @property
+    def device(self):
+        return torch.device("cuda")
+
+
+def test_a_loss_on_a_gpu_is_checked_when_it_is_read(make_cfg):
+    trainer = build_trainer(make_cfg())
+    for value in (1.0, float("nan"), 2.0):
+        trainer.detect_anomaly(torch.tensor(value).as_subclass(OnGPU))
+    with pytest.raises(FloatingPointError):
+        trainer.raise_on_anomaly()
+    trainer.raise_on_anomaly()  # said once
+
+
+@pytest.mark.gpu
+def test_training_on_a_gpu(make_cfg):
+    trainer = build_trainer(
+        make_cfg("USE_CUDA", True, "OPTIM.MAX_EPOCH", 2, "DATALOADER.NUM_WORKERS", 2)
+    )
+    trainer.train()
+    assert next(trainer.model.parameters()).device.type == "cuda"
+    with torch.no_grad():
+        trainer.model.linear.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError):
+        trainer.run_epoch()

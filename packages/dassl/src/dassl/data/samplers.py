@@ -55,7 +55,7 @@ class _GroupSampler(Sampler[int]):
         return self._num_batches() * self.groups_per_batch * self.n_per_group
 
     def _num_batches(self) -> int:
-        """Return the largest B for which the groups, each giving B chunks at most, fill B batches."""
+        """Return the largest B for which groups of B chunks at most fill B batches."""
         chunks = [max(len(group) // self.n_per_group, 1) for group in self.groups.values()]
         batches = sum(chunks) // self.groups_per_batch
         while sum(min(count, batches) for count in chunks) < batches * self.groups_per_batch:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dassl.data.loader import stop_workers
 from dassl.data.seeding import set_loader_epoch
 
 from .models import ModelKeeper
@@ -121,15 +122,26 @@ class TrainerBase(ModelKeeper):
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
         self.before_train()
-        for epoch in range(self.start_epoch, self.max_epoch):
-            self.epoch = epoch
-            for name in ("train_loader_x", "train_loader_u"):
-                set_loader_epoch(getattr(self, name, None), epoch)
-            self.before_epoch()
-            self.run_epoch()
-            self.raise_on_anomaly()
-            self.after_epoch()
+        try:
+            for epoch in range(self.start_epoch, self.max_epoch):
+                self._run_one(epoch)
+        finally:
+            for loader in self._train_loaders():
+                stop_workers(loader)
         self.after_train()
+
+    def _run_one(self, epoch: int) -> None:
+        self.epoch = epoch
+        for loader in self._train_loaders():
+            set_loader_epoch(loader, epoch)
+        self.before_epoch()
+        self.run_epoch()
+        self.raise_on_anomaly()
+        self.after_epoch()
+
+    def _train_loaders(self) -> list[Any]:
+        names = ("train_loader_x", "train_loader_u")
+        return [getattr(self, name, None) for name in names]
 
     def before_train(self) -> None:
         """Runs once, before the first epoch."""
@@ -149,13 +161,13 @@ class TrainerBase(ModelKeeper):
     def test(self, split: str | None = None) -> float:
         raise NotImplementedError
 
-    def parse_batch_train(self, *batches: dict[str, Any]) -> Any:
+    def parse_batch_train(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
 
-    def parse_batch_test(self, batch: dict[str, Any]) -> Any:
+    def parse_batch_test(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
 
-    def forward_backward(self, *batches: dict[str, Any]) -> dict[str, Any]:
+    def forward_backward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         raise NotImplementedError
 
     def model_inference(self, input: Any) -> Any:

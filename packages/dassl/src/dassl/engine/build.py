@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
-from dassl.utils import Registry, check_availability
+from dassl.utils import Registry
+from dassl.utils.registry import pick
 
 if TYPE_CHECKING:
     from .base import TrainerBase
@@ -18,9 +19,4 @@ def build_trainer(cfg: CfgNode) -> "TrainerBase":
     Raises:
         ValueError: there is none of that name.
     """
-    name = cfg.TRAINER.NAME
-    known = TRAINER_REGISTRY.registered_names()
-    check_availability(name, known, what="trainer (TRAINER.NAME)")
-    if cfg.VERBOSE:
-        print(f"Loading trainer: {name}")
-    return TRAINER_REGISTRY.get(name)(cfg)
+    return pick(TRAINER_REGISTRY, cfg.TRAINER.NAME, "trainer", "TRAINER.NAME", cfg.VERBOSE)(cfg)

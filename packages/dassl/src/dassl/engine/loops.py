@@ -21,6 +21,9 @@ class _BatchLoop(SimpleTrainer):
         batch_idx: the current one, from 0.
     """
 
+    num_batches: int
+    batch_idx: int
+
     def _run_batches(self, batches: Iterable[tuple[Any, ...]]) -> None:
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()

@@ -29,7 +29,8 @@ def restore_run_state(trainer: Any, checkpoint: dict[str, Any]) -> None:
 
 
 def _generators() -> dict[str, Any]:
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    state: Any = np.random.get_state()
+    kind, keys, position, has_gauss, gauss = state
     used_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     return {
         "python": random.getstate(),

@@ -31,14 +31,14 @@ class SimpleNet(nn.Module):
         self.backbone = build_backbone(
             node.NAME, verbose=cfg.VERBOSE, pretrained=node.PRETRAINED, **kwargs
         )
-        self._fdim = self.backbone.out_features
+        self._fdim: int = self.backbone.out_features
         self.head = self._build_head(cfg, model_cfg.HEAD)
         self.classifier = nn.Linear(self._fdim, num_classes) if num_classes > 0 else None
 
     def _build_head(self, cfg: CfgNode, node: CfgNode) -> nn.Module | None:
         if not (node.NAME and node.HIDDEN_LAYERS):
             return None
-        head = build_head(
+        head: Any = build_head(
             node.NAME,
             verbose=cfg.VERBOSE,
             in_features=self._fdim,

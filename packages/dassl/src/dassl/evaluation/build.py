@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from yacs.config import CfgNode
 
-from dassl.utils import Registry, check_availability
+from dassl.utils import Registry
+from dassl.utils.registry import pick
 
 if TYPE_CHECKING:
     from .evaluator import EvaluatorBase
@@ -18,9 +19,6 @@ def build_evaluator(cfg: CfgNode, **kwargs: Any) -> "EvaluatorBase":
     Raises:
         ValueError: there is none of that name.
     """
-    name = cfg.TEST.EVALUATOR
-    known = EVALUATOR_REGISTRY.registered_names()
-    check_availability(name, known, what="evaluator (TEST.EVALUATOR)")
-    if cfg.VERBOSE:
-        print(f"Loading evaluator: {name}")
-    return EVALUATOR_REGISTRY.get(name)(cfg, **kwargs)
+    return pick(EVALUATOR_REGISTRY, cfg.TEST.EVALUATOR, "evaluator", "TEST.EVALUATOR", cfg.VERBOSE)(
+        cfg, **kwargs
+    )

@@ -41,8 +41,8 @@ class Classification(EvaluatorBase):
     ) -> None:
         """`lab2cname`: names of the labels, needed for TEST.PER_CLASS_RESULT only."""
         super().__init__(cfg)
-        self._lab2cname = lab2cname
-        if cfg.TEST.PER_CLASS_RESULT and lab2cname is None:
+        self._lab2cname = lab2cname or {}
+        if cfg.TEST.PER_CLASS_RESULT and not lab2cname:
             raise ValueError("TEST.PER_CLASS_RESULT needs the names of the classes: lab2cname")
         self.reset()
 

@@ -5,12 +5,11 @@ from typing import Any
 from torch import nn
 
 from dassl.utils import Registry
-
-from .build import build_from
+from dassl.utils.registry import pick
 
 NETWORK_REGISTRY = Registry("NETWORK")
 
 
 def build_network(name: str, verbose: bool = True, **kwargs: Any) -> nn.Module:
     """Build a registered network."""
-    return build_from(NETWORK_REGISTRY, "network", name, verbose, **kwargs)
+    return pick(NETWORK_REGISTRY, name, "network", "name", verbose)(**kwargs)

@@ -43,7 +43,7 @@ def _rmsprop(groups: ParamGroups, cfg: CfgNode) -> Optimizer:
     return RMSprop(groups, momentum=cfg.MOMENTUM, alpha=cfg.RMSPROP_ALPHA, **_common(cfg))
 
 
-def _common(cfg: CfgNode) -> dict[str, float]:
+def _common(cfg: CfgNode) -> dict[str, Any]:
     return {"lr": cfg.LR, "weight_decay": cfg.WEIGHT_DECAY}
 
 

@@ -154,9 +154,9 @@ def resume_candidates(folders: list[Path]) -> list[str]:
     saved after the newest numbered one.
     """
     names = [checkpoint_name(epoch) for epoch in common_epochs(folders)]
-    pointed = {_pointed(folder) for folder in folders}
-    if len(pointed) == 1 and None not in pointed:
-        names = [*pointed, *(name for name in names if name not in pointed)]
+    pointed = _pointed(folders[0])
+    if pointed and all(_pointed(folder) == pointed for folder in folders):
+        names = [pointed, *(name for name in names if name != pointed)]
     return names
 
 

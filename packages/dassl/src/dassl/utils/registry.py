@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from .tools import suggestion
+from .tools import check_availability, suggestion
 
 
 class RegistryError(KeyError, ValueError):
@@ -67,3 +67,18 @@ class Registry:
             )
         self._objects[name] = obj
         return obj
+
+
+def pick(registry: Registry, name: str, what: str, key: str, verbose: bool) -> Any:
+    """Return what a configuration asks for, and say so if `verbose`.
+
+    Args:
+        what: what is asked for, in words; `key`: where the configuration asks for it.
+
+    Raises:
+        ValueError: `registry` has nothing of that name.
+    """
+    check_availability(name, registry.registered_names(), what=f"{what} ({key})")
+    if verbose:
+        print(f"Loading {what}: {name}")
+    return registry.get(name)

@@ -82,14 +82,14 @@ class DatasetBase:
         Raises:
             ValueError: `train_x` is empty, or its labels are not 0, 1, 2... without a gap.
         """
-        self._train_x = train_x
+        self._train_x = train_x or []
         self._train_u = train_u
         self._val = val
         self._test = test
-        self._lab2cname = self._check_labels(train_x)
+        self._lab2cname = self._check_labels(self._train_x)
 
     @property
-    def train_x(self) -> list[Datum] | None:
+    def train_x(self) -> list[Datum]:
         return self._train_x
 
     @property
@@ -116,7 +116,7 @@ class DatasetBase:
     def num_classes(self) -> int:
         return len(self._lab2cname)
 
-    def _check_labels(self, items: list[Datum] | None) -> dict[int, str]:
+    def _check_labels(self, items: list[Datum]) -> dict[int, str]:
         name = type(self).__name__
         if not items:
             raise ValueError(f"{name} has no training images: train_x is empty")
@@ -143,7 +143,9 @@ class DatasetBase:
         for domain in [*source_domains, *target_domains]:
             check_availability(domain, self.domains, what="domain")
 
-    def download_data(self, url: str, dst: str | os.PathLike[str], from_gdrive: bool = True) -> None:
+    def download_data(
+        self, url: str, dst: str | os.PathLike[str], from_gdrive: bool = True
+    ) -> None:
         """Download an archive to the file `dst` and unpack it into the folder that holds it.
 
         Raises:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
-from dassl.utils import Registry, check_availability
+from dassl.utils import Registry
+from dassl.utils.registry import pick
 
 if TYPE_CHECKING:
     from .base_dataset import DatasetBase
@@ -18,9 +19,4 @@ def build_dataset(cfg: CfgNode) -> "DatasetBase":
     Raises:
         ValueError: there is none of that name.
     """
-    name = cfg.DATASET.NAME
-    known = DATASET_REGISTRY.registered_names()
-    check_availability(name, known, what="data set (DATASET.NAME)")
-    if cfg.VERBOSE:
-        print(f"Loading dataset: {name}")
-    return DATASET_REGISTRY.get(name)(cfg)
+    return pick(DATASET_REGISTRY, cfg.DATASET.NAME, "dataset", "DATASET.NAME", cfg.VERBOSE)(cfg)

@@ -129,7 +129,7 @@ def build_transform(
         check_availability(name, AVAI_CHOICES, what="transform (INPUT.TRANSFORMS)")
     steps = _train_steps(cfg, chosen) if is_train else _test_steps(cfg, chosen)
     if cfg.VERBOSE:
-        print(f"Transform ({kind}): " + ", ".join(str(step) for step in steps))
+        print(f"Transform ({kind}): " + ", ".join(" ".join(str(step).split()) for step in steps))
     return T.Compose(steps)
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from dassl.modeling.build import build_from
 from dassl.utils import Registry
+from dassl.utils.registry import pick
 
 BACKBONE_REGISTRY = Registry("BACKBONE")
 
@@ -20,6 +20,6 @@ class Backbone(nn.Module):
         return self._out_features
 
 
-def build_backbone(name: str, verbose: bool = True, **kwargs: Any) -> nn.Module:
+def build_backbone(name: str, verbose: bool = True, **kwargs: Any) -> Backbone:
     """Build a registered backbone."""
-    return build_from(BACKBONE_REGISTRY, "backbone", name, verbose, **kwargs)
+    return pick(BACKBONE_REGISTRY, name, "backbone", "MODEL.BACKBONE.NAME", verbose)(**kwargs)

@@ -4,12 +4,12 @@ from typing import Any
 
 from torch import nn
 
-from dassl.modeling.build import build_from
 from dassl.utils import Registry
+from dassl.utils.registry import pick
 
 HEAD_REGISTRY = Registry("HEAD")
 
 
 def build_head(name: str, verbose: bool = True, **kwargs: Any) -> nn.Module:
     """Build a registered head."""
-    return build_from(HEAD_REGISTRY, "head", name, verbose, **kwargs)
+    return pick(HEAD_REGISTRY, name, "head", "MODEL.HEAD.NAME", verbose)(**kwargs)

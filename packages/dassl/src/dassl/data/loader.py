@@ -1,0 +1,83 @@
+"""Loaders: what puts images together into batches, with workers that help."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from yacs.config import CfgNode
+
+from .datasets import Datum
+from .samplers import build_sampler
+from .seeding import SeededSampler, draw_seed
+from .wrapper import DatasetWrapper, Transform
+
+
+def build_data_loader(
+    cfg: CfgNode,
+    sampler_type: str = "SequentialSampler",
+    data_source: Sequence[Datum] | None = None,
+    batch_size: int = 64,
+    n_domain: int = 0,
+    n_ins: int = 2,
+    tfm: Transform | Sequence[Transform] | None = None,
+    is_train: bool = True,
+    dataset_wrapper: Callable[..., Dataset[Any]] | None = None,
+) -> DataLoader[Any]:
+    """Build a loader over a list of images.
+
+    A training loader's seed is one draw from torch's global generator, made here; nothing is
+    drawn from it later. Test loaders draw nothing: all their passes are the same. Workers of a
+    training loader live until `stop_workers`, those of a test loader as long as a pass.
+
+    Args:
+        dataset_wrapper: called as (cfg, data_source, transform=, is_train=); by default
+            `DatasetWrapper`, which one's own should derive from.
+
+    Raises:
+        ValueError: there is nothing to load, or the sampler does not fit the data.
+    """
+    if not data_source:
+        raise ValueError("There are no images to load: the list of the data set is empty")
+    generator = torch.Generator()
+    sampler = build_sampler(
+        sampler_type, cfg, data_source, batch_size, n_domain, n_ins, generator=generator
+    )
+    seed = draw_seed() if is_train else 0
+    num_workers = min(cfg.DATALOADER.NUM_WORKERS, _usable_cores())
+    wrapper = DatasetWrapper if dataset_wrapper is None else dataset_wrapper
+    loader: DataLoader[Any] = DataLoader(
+        wrapper(cfg, data_source, transform=tfm, is_train=is_train),
+        batch_size=batch_size,
+        sampler=SeededSampler(sampler, generator, seed, fixed=not is_train),
+        num_workers=num_workers,
+        persistent_workers=is_train and num_workers > 0,
+        drop_last=is_train and len(data_source) >= batch_size,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    if len(loader) == 0:
+        raise ValueError(
+            f"{sampler_type} makes no batch of {batch_size} out of {len(data_source)} images: "
+            "lower the batch size"
+        )
+    return loader
+
+
+def stop_workers(loader: DataLoader[Any] | None) -> None:
+    """End the workers that a training loader keeps; its next pass starts new ones.
+
+    Left to the garbage collector, each may be waited for by seconds.
+    """
+    iterator: Any = getattr(loader, "_iterator", None)
+    if loader is not None and iterator is not None:  # torch has no public way to say it
+        iterator._shutdown_workers()
+        loader._iterator = None
+
+
+def _usable_cores() -> int:
+    """Return how many cores this process may use: more workers than that slow loading down."""
+    if hasattr(os, "sched_getaffinity"):  # not everywhere
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,83 @@
+"""What the methods share that learn words in front of a class name.
+
+A prompt is start of text, K learned words, what may follow them, the class name, '.', end of
+text. The learned words are vectors put over placeholders in the input (`Context`); methods
+that prompt deeper layers put fresh vectors in the same places there.
+"""
+
+import torch
+from torch import Tensor
+
+from frozen_clip import Edits, FrozenCLIP, insert, overwrite
+from frozen_clip.prompts import token_counts, tokenize
+
+MOST_WORDS = 4  # CTX_INIT is for so many learned words at most, in MaPLe and its descendants
+
+
+class Context:
+    """The words in front of the class name, of which the first `count` are learned.
+
+    words: what the prompt says; empty for `count` vectors that start at random
+    count: K; by default all tokens of `words`
+    """
+
+    def __init__(self, words: str = "", count: int | None = None):
+        self.words = words.replace("_", " ").strip()
+        given = int(token_counts([self.words]))
+        self.count = given if count is None else count
+        most = given if self.words else 75
+        if not 1 <= self.count <= most:
+            where = f"CTX_INIT {self.words!r}" if self.words else "a prompt"
+            raise ValueError(
+                f"{self.count} learned words of context (N_CTX) do not fit: allowed for {where} "
+                f"are 1 to {most}"
+            )
+
+    @property
+    def template(self) -> str:
+        """The sentence, with placeholders where learned words have no start in `words`."""
+        return f"{self.words or ' '.join(['X'] * self.count)} {{}}."
+
+    def start(self, clip: FrozenCLIP) -> Tensor:
+        """What the learned words start as (K, D): CLIP's vectors of `words`, or N(0, 0.02^2)."""
+        if not self.words:
+            return 0.02 * torch.randn(self.count, clip.text.width)
+        ids_K = tokenize([self.words])[0, 1 : 1 + self.count]
+        return clip.text.words(ids_K.to(clip.device)).float().cpu()
+
+
+def text_edits(tokens_JKD: Tensor) -> Edits:
+    """Tokens in front of the class name, in the input and before layers 2 to J."""
+    first, *deeper = tokens_JKD
+    edits = {layer: overwrite(tokens) for layer, tokens in enumerate(deeper, start=2)}
+    return {0: overwrite(first), **edits}
+
+
+def vision_edits(tokens_JKD: Tensor, at: int) -> Edits:
+    """Tokens behind the patches, that is from row `at`: they join after the positions were
+    added and before `ln_pre`, and are replaced before layers 2 to J."""
+    first, *deeper = tokens_JKD
+    edits = {layer: overwrite(tokens, at) for layer, tokens in enumerate(deeper, start=2)}
+    return {0: insert(first, at), **edits}
+
+
+def random_tokens(layers: int, count: int, width: int) -> Tensor:
+    """The start of tokens for J layers (J, K, D): N(0, 0.02^2)."""
+    return 0.02 * torch.randn(layers, count, width)
+
+
+def check_count(count: int, key: str) -> int:
+    """The number of tokens, or ValueError unless there is at least one."""
+    if count < 1:
+        raise ValueError(f"{key} is {count}; allowed is a number of tokens from 1")
+    return count
+
+
+def check_depth(depth: int, layers: int, key: str, clip: FrozenCLIP) -> int:
+    """The number of prompted layers, or ValueError unless it is from 1 to `layers`."""
+    if not 1 <= depth <= layers:
+        raise ValueError(
+            f"{key} is {depth}; allowed for {clip.name} is a number of prompted layers from 1 "
+            f"(the input alone) to {layers}"
+        )
+    return depth

@@ -1,0 +1,152 @@
+"""IVLP: independent vision-language prompting, deep prompts in both towers.
+
+The uncoupled baseline of MaPLe (arXiv 2210.03117) and the architecture of PromptSRC
+(arXiv 2307.06948). Learned tokens stand in front of the class name and behind the patches, in
+the input of each tower and, afresh, before each of its lower layers; the two towers share
+nothing.
+
+Trained: the tokens of both towers.
+
+    K tokens, J prompted layers, D width of a tower, E joint space
+    f    feature of an image      w    text feature of a class
+"""
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from frozen_clip import FrozenCLIP, Prompts
+from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
+from trainers.checkpoints import numbered
+from trainers.context import (
+    MOST_WORDS,
+    Context,
+    check_count,
+    check_depth,
+    random_tokens,
+    text_edits,
+    vision_edits,
+)
+
+# The first layer's tokens in a public checkpoint.
+PUBLIC_TEXT, PUBLIC_VISION = "prompt_learner.ctx", "image_encoder.VPT"
+
+
+def add_config(cfg: CfgNode) -> None:
+    cfg.TRAINER.IVLP = CfgNode()
+    node = cfg.TRAINER.IVLP
+    node.PREC = "fp16"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
+    node.N_CTX_VISION = 2  # K of the vision tower
+    node.N_CTX_TEXT = 2  # K of the text tower
+    # What the prompts say; its first N_CTX_TEXT words are where the text tokens of the input
+    # start, the rest stays. Empty, or N_CTX_TEXT above 4: the tokens start at random.
+    node.CTX_INIT = "a photo of a"
+    node.PROMPT_DEPTH_VISION = 9  # J of the vision tower, counted from the input
+    node.PROMPT_DEPTH_TEXT = 9  # J of the text tower
+
+
+class VisionPrompts(nn.Module):
+    """The learned tokens of the vision tower (J, K, D)."""
+
+    def __init__(self, clip: FrozenCLIP, layers: int, count: int):
+        super().__init__()
+        self.vision_tokens = nn.Parameter(random_tokens(layers, count, clip.vision.width))
+
+
+class IndependentPrompts(VisionPrompts):
+    """Everything IVLP trains: the vision tower's tokens and the text tower's (J, K, D)."""
+
+    def __init__(
+        self,
+        clip: FrozenCLIP,
+        context: Context,
+        text_layers: int,
+        vision_layers: int,
+        vision_count: int,
+    ):
+        super().__init__(clip, vision_layers, vision_count)
+        deeper = random_tokens(text_layers - 1, context.count, clip.text.width)
+        self.text_tokens = nn.Parameter(torch.cat([context.start(clip)[None], deeper]))
+
+
+class IVLPMethod(Method):
+    """IVLP's forward pass around a frozen CLIP."""
+
+    def __init__(self, clip: FrozenCLIP, prompts: Prompts, learner: nn.Module):
+        super().__init__(clip, learner)
+        self.prompts = prompts
+
+    def text_features(self) -> Tensor:
+        """w (C, E), normalised."""
+        tokens_JKD = self.learner.text_tokens.to(self.clip.dtype)
+        return normalize(self.clip.text(self.prompts, text_edits(tokens_JKD)))
+
+    def image_features(self, images: Tensor, teacher: bool = False) -> tuple[Tensor, Tensor | None]:
+        """f and, for the teacher, the same of the frozen CLIP; each (N, E), normalised."""
+        tokens_JKD = self.learner.vision_tokens.to(self.clip.dtype)
+        vision, proj = self.clip.vision, self.clip.vision_projection
+        edits = vision_edits(tokens_JKD, at=vision.length)
+        edited, plain = vision(images, edits, plain=teacher)
+        return normalize(edited[:, 0] @ proj), normalize(plain[:, 0] @ proj) if teacher else None
+
+    def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
+        f, _ = self.image_features(images)
+        return cosine_logits(f, w, self.clip.scale)
+
+
+@TRAINER_REGISTRY.register()
+class IVLP(CLIPTrainer):
+    node = "IVLP"
+    model_name = "VLPromptLearner"
+    shape_keys = (
+        "N_CTX_VISION",
+        "N_CTX_TEXT",
+        "CTX_INIT",
+        "PROMPT_DEPTH_VISION",
+        "PROMPT_DEPTH_TEXT",
+    )
+
+    @property
+    def context(self) -> Context:
+        node = self.settings
+        return Context(node.CTX_INIT if node.N_CTX_TEXT <= MOST_WORDS else "", node.N_CTX_TEXT)
+
+    @property
+    def template(self) -> str:
+        return self.context.template
+
+    def vision_shape(self, clip: FrozenCLIP) -> tuple[int, int]:
+        """J and K of the vision tower, or ValueError."""
+        node, key = self.settings, f"TRAINER.{self.node}"
+        depth_key = f"{key}.PROMPT_DEPTH_VISION"
+        layers = check_depth(node.PROMPT_DEPTH_VISION, clip.vision.layers, depth_key, clip)
+        return layers, check_count(node.N_CTX_VISION, f"{key}.N_CTX_VISION")
+
+    def build_learner(self, clip: FrozenCLIP) -> IndependentPrompts:
+        depth, key = self.settings.PROMPT_DEPTH_TEXT, f"TRAINER.{self.node}.PROMPT_DEPTH_TEXT"
+        text_layers = check_depth(depth, clip.text.layers, key, clip)
+        return IndependentPrompts(clip, self.context, text_layers, *self.vision_shape(clip))
+
+    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> IVLPMethod:
+        return IVLPMethod(clip, prompts, self.build_learner(clip))
+
+    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.from_public(state) if PUBLIC_VISION in state else state
+
+    @staticmethod
+    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return from_public(state)
+
+
+def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The learner's tensors of a public checkpoint, under the names used here."""
+    deeper = numbered(state, "text_encoder.transformer.resblocks.{}.VPT_shallow", start=1)
+    text_tokens = torch.stack([state[PUBLIC_TEXT], *deeper])
+    return {"text_tokens": text_tokens, **vision_from_public(state)}
+
+
+def vision_from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same for the vision tower's tokens alone."""
+    deeper = numbered(state, "image_encoder.transformer.resblocks.{}.VPT_shallow", start=1)
+    return {"vision_tokens": torch.stack([state[PUBLIC_VISION], *deeper])}

@@ -1,0 +1,59 @@
+"""VPT: visual prompt tuning of CLIP, deep prompts in the vision tower alone.
+
+ECCV 2022, arXiv 2203.12119, as MaPLe (arXiv 2210.03117) compares with it. What differs from
+IVLP (`trainers.ivlp`): nothing is learned in the text tower, whose features of the fixed
+prompts are computed once.
+
+Trained: the tokens of the vision tower.
+"""
+
+from torch import Tensor
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from frozen_clip import FrozenCLIP, Prompts
+from trainers.base import normalize
+from trainers.ivlp import IVLP, IVLPMethod, VisionPrompts, vision_from_public
+
+
+def add_config(cfg: CfgNode) -> None:
+    cfg.TRAINER.VPT = CfgNode()
+    node = cfg.TRAINER.VPT
+    node.PREC = "fp16"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
+    node.N_CTX_VISION = 8  # K
+    node.CTX_INIT = "a photo of a"  # what the prompts say in front of the class name
+    node.PROMPT_DEPTH_VISION = 1  # J: layers, counted from the input, with tokens of their own
+
+
+class VPTMethod(IVLPMethod):
+    """IVLP's image features against zero-shot text features."""
+
+    def __init__(self, clip: FrozenCLIP, prompts: Prompts, learner: VisionPrompts):
+        super().__init__(clip, prompts, learner)
+        self.register_buffer("w0", normalize(clip.encode_text(prompts)), persistent=False)
+
+    def text_features(self) -> Tensor:
+        """w0 (C, E), normalised."""
+        return self.w0
+
+
+@TRAINER_REGISTRY.register()
+class VPT(IVLP):
+    node = "VPT"
+    shape_keys = ("N_CTX_VISION", "CTX_INIT", "PROMPT_DEPTH_VISION")
+
+    @property
+    def template(self) -> str:
+        return f"{self.settings.CTX_INIT.replace('_', ' ')} {{}}.".strip()
+
+    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> VPTMethod:
+        return VPTMethod(clip, prompts, VisionPrompts(clip, *self.vision_shape(clip)))
+
+    @staticmethod
+    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return from_public(state)
+
+
+def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The learner's tensors of a public VPT checkpoint, under the names used here."""
+    return vision_from_public(state)
