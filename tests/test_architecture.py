@@ -28,7 +28,7 @@ PARENTS = {
     ("promptsrc", "ivlp"),
     ("vpt", "ivlp"),
 }
-SHARED = {"base", "checkpoints", "context", "templates"}
+SHARED = {"base", "checkpoints", "checks", "context", "templates"}
 
 ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
     "dassl.config": {"get_cfg_default", "clean_cfg"},

@@ -22,13 +22,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, set_random_seed
 from frozen_clip import FrozenCLIP, Prompts
 from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
-
-PRECISIONS = ("fp32", "amp", "fp16")
-TASKS = {
-    "B2N": "base-to-new",
-    "FS": "few-shot",
-    "CD": "cross-dataset and domain generalisation",
-}
+from trainers.checks import check_image_size, check_precision, check_task, cuda_is_used
 
 
 def normalize(x: Tensor) -> Tensor:
@@ -234,42 +228,3 @@ class CLIPTrainer(TrainerX):
         """The config that a run was trained with; empty if it left none."""
         file = directory / "config.yaml"
         return yaml.safe_load(file.read_text()) if file.is_file() else {}
-
-
-def cuda_is_used(cfg: CfgNode) -> bool:
-    return cfg.USE_CUDA and torch.cuda.is_available()
-
-
-def check_precision(precision: str, node: str, cuda: bool) -> None:
-    """ValueError for a precision that does not exist, or not on this device."""
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"TRAINER.{node}.PREC is {precision!r}; allowed are {', '.join(PRECISIONS)}"
-        )
-    if precision == "fp16" and not cuda:
-        raise ValueError(
-            f"TRAINER.{node}.PREC fp16 needs a CUDA device, and none is in use; "
-            "on a CPU take amp (bfloat16 autocast) or fp32"
-        )
-
-
-def check_task(task: str, required: bool, trainer: str) -> None:
-    """ValueError for an unknown protocol, or for none where one is needed."""
-    if task in TASKS or (task == "" and not required):
-        return
-    allowed = ", ".join(f"{name} ({what})" for name, what in TASKS.items())
-    raise ValueError(
-        f"TASK is {task!r}; allowed are {allowed}. {trainer} answers seen and unseen classes "
-        "differently, so the protocol has to be said: add, for example, TASK B2N at the end of "
-        "the command"
-    )
-
-
-def check_image_size(size: list[int], clip: FrozenCLIP) -> None:
-    """ValueError unless INPUT.SIZE is what the backbone was made for."""
-    if list(size) != [clip.image_size] * 2:
-        raise ValueError(
-            f"INPUT.SIZE is {list(size)}, but {clip.name} takes images of "
-            f"{clip.image_size} x {clip.image_size}: set INPUT.SIZE "
-            f'"({clip.image_size}, {clip.image_size})"'
-        )

@@ -24,6 +24,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import Edits, FrozenCLIP, Prompts, insert, overwrite
 from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
+from trainers.checkpoints import numbered
 
 SCALE = 100.0  # the paper's constant temperature, not CLIP's logit_scale
 PUBLIC_TOKENS = "representation_learner.compound_rep_tokens"  # R in a public checkpoint
@@ -207,11 +208,3 @@ def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
             layers = numbered(state, f"{PUBLIC_TOKENS}_r2{letter}proj.{{}}.{kind}")
             ours[f"{tower}_aligner.{kind}"] = torch.stack(layers)
     return ours
-
-
-def numbered(state: dict[str, Tensor], pattern: str) -> list[Tensor]:
-    """The tensors under `pattern` filled with 0, 1, 2, ... for as long as there are any."""
-    found = []
-    while (key := pattern.format(len(found))) in state:
-        found.append(state[key])
-    return found

@@ -17,7 +17,8 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import Edits, FrozenCLIP, Prompts, blend, insert
-from trainers.mmrl import MMRL, PUBLIC_TOKENS, MMRLMethod, check_rep_layers, numbered
+from trainers.checkpoints import numbered
+from trainers.mmrl import MMRL, PUBLIC_TOKENS, MMRLMethod, check_rep_layers
 
 
 def add_config(cfg: CfgNode) -> None:

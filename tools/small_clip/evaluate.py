@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import clip
 import numpy as np
 import torch
+import torch.nn.functional as F
 from clip.model import CLIP
 
 from tools.small_clip import weights
@@ -21,18 +22,11 @@ TEMPLATE = "a photo of a {}."
 GROUPS = {"seen": SEEN, "held-out": CLASSES, "base": BASE, "new": NEW}
 
 
-@torch.no_grad()
-def predict(model: CLIP, images: torch.Tensor, tokens: torch.Tensor) -> np.ndarray:
-    """Index of the nearest sentence for each image, (N,)."""
-    image, text = model.encode_image(images), model.encode_text(tokens)
-    cosine = torch.nn.functional.normalize(image, dim=1) @ torch.nn.functional.normalize(text).T
-    return cosine.argmax(dim=1).numpy()
-
-
 def tokenize(names: tuple[str, ...]) -> torch.Tensor:
     return clip.tokenize([TEMPLATE.format(name) for name in names])
 
 
+@torch.no_grad()
 def accuracy(
     model: CLIP,
     names: tuple[str, ...],
@@ -47,18 +41,16 @@ def accuracy(
     `tokens` are the sentences of `names` if they are not to be made with `TEMPLATE`.
     """
     style = "shifted" if strength else "plain"
-    drawn = [draw_class(name, count, seed, style, strength) for name in names]
-    tokens = tokenize(names) if tokens is None else tokens
-    right = {"class": 0, "color": 0, "shape": 0}
-    for name, pictures in zip(names, drawn, strict=True):
-        truth = np.array(split_name(name))
-        nearest = predict(model, preprocess(pictures), tokens)
+    text_CE = F.normalize(model.encode_text(tokenize(names) if tokens is None else tokens))
+    right = np.zeros(3)
+    for name in names:
+        pictures = draw_class(name, count, seed, style, strength)
+        nearest = (model.encode_image(preprocess(pictures)) @ text_CE.T).argmax(dim=1)
         guessed = np.array([split_name(names[k]) for k in nearest])
-        same = guessed == truth
-        right["class"] += int(same.all(axis=1).sum())
-        right["color"] += int(same[:, 0].sum())
-        right["shape"] += int(same[:, 1].sum())
-    return {key: 100 * value / (count * len(names)) for key, value in right.items()}
+        same = guessed == np.array(split_name(name))  # (count, 2): colour, shape
+        right += [same.all(axis=1).sum(), *same.sum(axis=0)]
+    percent = 100 * right / (count * len(names))
+    return dict(zip(("class", "color", "shape"), percent.tolist(), strict=True))
 
 
 def report(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from tools.small_clip.weights import IMAGE_SIZE
-from tools.toy.drawing import SIZE, draw_class
+from tools.toy.drawing import draw_class
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # OpenAI CLIP's
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
@@ -55,6 +55,3 @@ def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     images = images * uniform(0.8, 1.2, 1, 1, 1) * uniform(0.93, 1.07, 3, 1, 1)
     noise = torch.randn(images.shape, generator=generator) * uniform(0, 0.05, 1, 1, 1)
     return ((images + noise).clamp(0, 1) - MEAN) / STD
-
-
-assert SIZE % IMAGE_SIZE == 0, "a picture on disk shrinks evenly to the model's input"

@@ -1,7 +1,7 @@
 """Draws one picture of a class '<colour> <shape>'. Pure functions of a numpy generator.
 
 A picture is composed in float RGB in [0, 1], from the back to the front: background, shape, and,
-in the shifted style, marks that lie over the shape and a colour cast over everything.
+in the shifted style, marks on it and around it and coloured light over everything.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ SUPERSAMPLE = 4  # masks are drawn this much larger and averaged down: smooth ed
 MIN_CONTRAST = 0.33  # RGB distance between shape and background below which a shape is hard to see
 
 # The shifted style at strength 1.
-CAST = np.array([[0.62, 0.38, 0.0], [0.0, 0.62, 0.38], [0.38, 0.0, 0.62]])  # mixes R, G, B
-STRIPE_PERIOD, STRIPE_OPACITY = 0.16, 0.75  # of the picture's width
-SPECKS = 10
+LIGHT = np.array([1.0, 0.5, 0.1])  # of a low sun, as factors of red, green, blue
+STRIPE_PERIOD, STRIPE_OPACITY = 0.16, 0.15  # the period in widths of the picture
+SPECKS = 6
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _background(paint: np.ndarray, rng: np.random.Generator, size: int) -> np.nd
 def _shift(
     canvas: np.ndarray, mask: np.ndarray, pose: Pose, strength: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Stripes over the shape, specks around it, a cast that turns every colour the same way."""
+    """Faint stripes over the shape, specks around it, and coloured light over everything."""
     size = len(mask)
     y, x = np.mgrid[:size, :size] / size
     stripes = np.sin(2 * np.pi * (x + y - pose.x - pose.y) / STRIPE_PERIOD) > 0.2
@@ -165,4 +165,4 @@ def _shift(
         cx, cy, radius = *rng.uniform(0, 1, 2), rng.uniform(0.015, 0.035)
         spot = ((x - cx) ** 2 + (y - cy) ** 2 < radius**2) * (1 - mask)
         canvas = _over(canvas, rng.uniform(0, 1, 3), spot)
-    return canvas @ ((1 - strength) * np.eye(3) + strength * CAST).T
+    return canvas * (1 - strength * (1 - LIGHT))
