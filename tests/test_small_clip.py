@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 
 import clip
@@ -142,6 +143,22 @@ def test_augmentation_is_seeded_and_keeps_the_model_s_input_size():
     first, again = (augment(pictures, torch.Generator().manual_seed(1)) for _ in range(2))
     assert first.shape == preprocess(draw_class("red star", 3, 0)).shape == (3, 3, 32, 32)
     assert torch.equal(first, again)
+
+
+def test_training_is_seeded_and_moves_every_parameter_but_the_scale(tmp_path):
+    pool = draw_pool(SEEN, 1, 0, workers=1)
+    ids = vocabulary()
+    args = argparse.Namespace(steps=2, lr=1e-3, weight_decay=0.1, per_class=1, seed=3)
+    states = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = weights.build(len(ids))
+        start = {name: value.clone() for name, value in model.state_dict().items()}
+        pretrain.train(model, pool, ids, args, pretrain.Log(tmp_path / "log"))
+        states.append(model.state_dict())
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], msg=name)
+        assert not torch.equal(value, start[name]), name
 
 
 def test_loss_counts_every_picture_of_a_class_as_right():

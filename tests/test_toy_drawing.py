@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,16 @@ def test_every_color_and_shape_is_seen_in_pretraining():
 
 
 # The data set
+
+
+def test_command(tmp_path, monkeypatch, capsys):
+    words = f"toy {tmp_path} --train 2 --val 1 --test 1 --seed 4 --shift 0.2".split()
+    monkeypatch.setattr("sys.argv", words)
+    runpy.run_module("tools.toy", run_name="__main__")
+    assert str(tmp_path / FOLDER) in capsys.readouterr().out
+    record = json.loads((tmp_path / FOLDER / SETTINGS).read_text())
+    counts = {"train": 2, "val": 1, "test": 1}
+    assert record["settings"] == {"seed": 4, "shift": 0.2, "counts": counts}
 
 
 def test_full_size_splits():

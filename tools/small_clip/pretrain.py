@@ -48,12 +48,14 @@ class Log:
     """Prints, and writes the same lines to a file."""
 
     def __init__(self, path: Path) -> None:
-        self.file = path.open("w", encoding="utf-8")
+        self.path = path
+        path.write_text("", encoding="utf-8")
         self.start = time.monotonic()
 
     def __call__(self, line: str) -> None:
         print(line, flush=True)
-        print(line, file=self.file, flush=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     def minutes(self) -> float:
         return (time.monotonic() - self.start) / 60
