@@ -78,7 +78,7 @@ def test_a_new_process_gives_the_same_logits(toy, tmp_path):
     program = [sys.executable, "-c", NEW_PROCESS, str(tmp_path / "runs")]
     subprocess.run(program, cwd=REPO, check=True)
     for run, logits in expected.items():
-        assert torch.equal(torch.load(run / "logits.pt"), logits), run
+        assert torch.equal(torch.load(run / "logits.pt", weights_only=True), logits), run
 
 
 @pytest.mark.parametrize("name", LEARNERS)

@@ -200,9 +200,9 @@ def test_a_config_that_disagrees_names_the_key(opts, message, trained, toy, tmp_
 def test_a_checkpoint_without_its_config_is_still_checked(trained, toy, tmp_path, capsys):
     (trained / "config.yaml").unlink()
     flags = ("--eval-only", "--model-dir", str(trained))
-    arguments = command(toy, "MMRL", tmp_path / "e", *flags, opts=("TRAINER.MMRL.REP_DIM", "64"))
+    arguments = command(toy, "MMRL", tmp_path / "e", *flags, opts=("TRAINER.MMRL.REP_DIM", "96"))
     message = refused(capsys, arguments)
-    assert "rep_tokens has shape (5, " in message and "the config makes (5, 64)" in message
+    assert "rep_tokens has shape (5, " in message and "the config makes (5, 96)" in message
 
 
 def test_who_answers_depends_on_the_protocol(toy, tmp_path):
