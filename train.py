@@ -29,6 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--config-file", default="", help="YAML of the trainer's settings")
     add("--dataset-config-file", default="", help="YAML of the data set")
     add("--trainer", help="name of the method (TRAINER.NAME)")
+    add("--plugin", action="append", default=[], help="file with a method or data set; repeatable")
     add("--backbone", help="CLIP: a name, a file or 'small' (MODEL.BACKBONE.NAME)")
     add("--head", help="name of a head (MODEL.HEAD.NAME)")
     add("--train-epoch", type=int, help="number of epochs (OPTIM.MAX_EPOCH)")
@@ -108,9 +109,11 @@ def execute(args: argparse.Namespace, cfg, output: Path) -> None:
     """Build, then test or train, and leave the record of it."""
     from dassl.engine import build_trainer
     from experiment.config import own_part
+    from experiment.plugins import watch_results
     from experiment.record import write_config, write_results
 
     trainer = build_trainer(cfg)
+    found = watch_results(trainer)
     write_config(own_part(cfg), output)
     if args.no_train and not args.eval_only:
         return
@@ -120,9 +123,10 @@ def execute(args: argparse.Namespace, cfg, output: Path) -> None:
         trainer.test()
     else:
         trainer.train()
-    if hasattr(trainer, "results"):
+    results = getattr(trainer, "results", found)
+    if "accuracy" in results:
         seconds = time.perf_counter() - start
-        write_results(cfg, trainer.results, output, seconds=seconds, eval_only=args.eval_only)
+        write_results(cfg, results, output, seconds=seconds, eval_only=args.eval_only)
 
 
 def load_weights(trainer, args: argparse.Namespace) -> None:

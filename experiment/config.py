@@ -8,7 +8,7 @@ Later ones win:
 
 import difflib
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 from dassl.config import clean_cfg, get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import check_availability
-from experiment.plugins import import_plugins
+from experiment.plugins import import_plugins, told
 
 FLAG_KEYS = {
     "root": "DATASET.ROOT",
@@ -34,17 +34,25 @@ FLAG_KEYS = {
 }
 
 
-def default_config() -> CfgNode:
+def default_config(plugins: Iterable[str] = ()) -> CfgNode:
     """All keys that exist, with their defaults; registers every trainer and data set."""
     cfg = get_cfg_default()
+    extend_cfg(cfg, plugins)
+    return cfg
+
+
+def extend_cfg(cfg: CfgNode, plugins: Iterable[str] = ()) -> None:
+    """Add what the engine's config lacks for the trainers and data sets, and register these.
+
+    plugins: files from elsewhere that are to be registered too
+    """
     cfg.TASK = ""  # the protocol: B2N, FS or CD
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PATH = ""  # ImageFolder: the folder of pictures
     cfg.DATASET.TEMPLATE = ""  # replaces the data set's own sentence, e.g. 'a photo of a {}.'
-    for module in import_plugins():
+    for module in import_plugins(plugins):
         if hasattr(module, "add_config"):
-            module.add_config(cfg)
-    return cfg
+            told(Path(module.__file__), module.add_config, cfg)
 
 
 def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
@@ -53,7 +61,7 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
     Raises ValueError or FileNotFoundError that names the file or flag, the key and, where
     there is one, the key that was probably meant.
     """
-    cfg = default_config()
+    cfg = default_config(getattr(args, "plugin", ()))
     for file in (args.dataset_config_file, args.config_file):
         if file:
             merge_file(cfg, Path(file))
@@ -90,7 +98,8 @@ def own_part(cfg: CfgNode) -> CfgNode:
     cfg = cfg.clone()
     cfg.defrost()
     node = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "node", cfg.TRAINER.NAME)
-    clean_cfg(cfg, node)
+    if node.upper() in map(str.upper, cfg.TRAINER):  # a plugin may use another trainer's node
+        clean_cfg(cfg, node)
     return cfg
 
 

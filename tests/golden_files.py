@@ -1,6 +1,7 @@
-"""Reading the golden files: the small CLIP they were made with, and one method's numbers."""
+"""The golden files: the small CLIP they were made with, a method's numbers, comparing with them."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from torch import Tensor
 
 from frozen_clip import FrozenCLIP
 from frozen_clip.weights import build
+from trainers.base import Method
 
 FOLDER = Path(__file__).parent / "golden"
+LOGITS, REST = 1e-4, 1e-5  # tolerances
+Renaming = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 @cache
@@ -44,3 +48,47 @@ class Golden:
     def group(self, prefix: str) -> dict[str, Tensor]:
         start = f"{prefix}/"
         return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
+
+
+def assert_close(ours: Tensor, theirs: Tensor, tolerance: float, name: str = "") -> None:
+    assert ours.shape == theirs.shape, name
+    assert (ours - theirs).abs().max() <= tolerance, name
+
+
+def total_loss(method: Method, golden: Golden) -> Tensor:
+    """The loss of a training forward on the golden batch."""
+    outputs = method(golden["in/images"])
+    return sum(method.losses(outputs, golden["in/labels"]).values())
+
+
+def check_gradients(method: Method, golden: Golden, from_public: Renaming) -> None:
+    """Every gradient of the loss, and no other, is in the file."""
+    total_loss(method, golden).backward()
+    theirs = from_public(golden.group("grad"))
+    ours = {name: p.grad for name, p in method.learner.named_parameters()}
+    assert ours.keys() == theirs.keys()
+    for name, gradient in ours.items():
+        assert_close(gradient, theirs[name], REST, name)
+
+
+def check_steps(
+    method: Method,
+    golden: Golden,
+    from_public: Renaming,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Six steps on the golden batch: each loss, and the parameters after them.
+
+    An evaluation between two steps leaves nothing behind.
+    """
+    for expected in golden["traj/losses"]:
+        with torch.inference_mode():
+            method.classify(golden["in/images"], method.text_features(), seen=True)
+        optimizer.zero_grad()
+        loss = total_loss(method, golden)
+        assert_close(loss, expected, REST)
+        loss.backward()
+        optimizer.step()
+    state = method.learner.state_dict()
+    for name, value in from_public(golden.group("after6")).items():
+        assert_close(state[name], value, REST, name)

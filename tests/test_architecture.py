@@ -28,7 +28,7 @@ PARENTS = {
     ("promptsrc", "ivlp"),
     ("vpt", "ivlp"),
 }
-SHARED = {"base", "checkpoints", "checks", "context", "templates"}
+SHARED = {"base", "checkpoints", "checks", "context", "public", "templates"}
 
 ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
     "dassl.config": {"get_cfg_default", "clean_cfg"},
@@ -41,9 +41,23 @@ ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
     "dassl.data.datasets": {"DATASET_REGISTRY", "build_dataset", "Datum", "DatasetBase"},
     "dassl.data.datasets.base_dataset": {"Datum", "DatasetBase"},
     "dassl.data.transforms": {"build_transform", "INTERPOLATION_MODES"},
-    "dassl.data.samplers": {"build_sampler"},
-    "dassl.evaluation": {"EVALUATOR_REGISTRY", "build_evaluator", "EvaluatorBase"},
-    "dassl.metrics": {"compute_accuracy", "compute_distance_matrix"},
+    "dassl.data.samplers": {
+        *("build_sampler", "RandomSampler", "SequentialSampler"),
+        *("RandomClassSampler", "RandomDomainSampler"),
+    },
+    "dassl.evaluation": {
+        *("EVALUATOR_REGISTRY", "build_evaluator", "EvaluatorBase", "Classification"),
+    },
+    "dassl.metrics": {
+        *("compute_accuracy", "compute_distance_matrix"),
+        *("cosine_distance", "euclidean_squared_distance"),
+    },
+    "dassl.modeling": {
+        *("BACKBONE_REGISTRY", "HEAD_REGISTRY", "NETWORK_REGISTRY", "Backbone"),
+        *("build_backbone", "build_head", "build_network"),
+    },
+    "dassl.modeling.ops": {"ema_model_update"},
+    "dassl.modeling.ops.utils": {"sharpen_prob"},
     "dassl.optim": {"build_optimizer", "build_lr_scheduler"},
     "dassl.utils": {
         *("Registry", "check_availability", "setup_logger", "Logger", "set_random_seed"),

@@ -2,13 +2,19 @@
 
 import pytest
 import torch
-from torch import Tensor
 
-from tests.golden_files import Golden, clip
+from tests.golden_files import (
+    LOGITS,
+    REST,
+    Golden,
+    assert_close,
+    check_gradients,
+    check_steps,
+    clip,
+    total_loss,
+)
 from trainers import mmrl, mmrl_plus
 from trainers.base import normalize
-
-LOGITS, REST = 1e-4, 1e-5
 
 
 def build_mmrl(golden: Golden):
@@ -46,16 +52,6 @@ def case(request):
     return golden, method, from_public
 
 
-def assert_close(ours: Tensor, theirs: Tensor, tolerance: float, name: str = ""):
-    assert ours.shape == theirs.shape, name
-    assert (ours - theirs).abs().max() <= tolerance, name
-
-
-def total_loss(method, golden: Golden) -> Tensor:
-    outputs = method(golden["in/images"])
-    return sum(method.losses(outputs, golden["in/labels"]).values())
-
-
 def test_token_ids(case):
     golden, method, _ = case
     assert torch.equal(method.prompts.ids_CL, golden["in/token_ids"].long())
@@ -76,12 +72,7 @@ def test_outputs_and_loss(case):
 
 def test_gradients(case):
     golden, method, from_public = case
-    total_loss(method, golden).backward()
-    theirs = from_public(golden.group("grad"))
-    ours = {name: p.grad for name, p in method.learner.named_parameters()}
-    assert ours.keys() == theirs.keys()
-    for name, gradient in ours.items():
-        assert_close(gradient, theirs[name], REST, name)
+    check_gradients(method, golden, from_public)
 
 
 def test_six_steps_and_the_evaluation_after_them(case):
@@ -94,16 +85,7 @@ def test_six_steps_and_the_evaluation_after_them(case):
         betas=how["betas"],
         eps=how["eps"],
     )
-    with torch.inference_mode():  # an evaluation before training leaves nothing behind
-        method.text_features()
-    for expected in golden["traj/losses"]:
-        optimizer.zero_grad()
-        loss = total_loss(method, golden)
-        assert_close(loss, expected, REST)
-        loss.backward()
-        optimizer.step()
-    for name, value in from_public(golden.group("after6")).items():
-        assert_close(method.learner.state_dict()[name], value, REST, name)
+    check_steps(method, golden, from_public, optimizer)
     check_evaluation(golden, method)
 
 

@@ -2,17 +2,23 @@
 
 import pytest
 import torch
-from torch import Tensor
 
-from tests.golden_files import Golden, clip
+from tests.golden_files import (
+    LOGITS,
+    REST,
+    Golden,
+    assert_close,
+    check_gradients,
+    check_steps,
+    clip,
+    total_loss,
+)
 from trainers import cocoop, coop, maple, promptsrc
 from trainers.base import normalize
 from trainers.context import MOST_WORDS, Context
 from trainers.ivlp import IndependentPrompts
 from trainers.templates import IMAGENET_TEMPLATES
 from trainers.zsclip import ZeroshotMethod
-
-LOGITS, REST = 1e-4, 1e-5
 
 
 def coop_context(options: dict) -> Context:
@@ -76,16 +82,6 @@ def case(request):
     return golden, method, from_public
 
 
-def assert_close(ours: Tensor, theirs: Tensor, tolerance: float, name: str = ""):
-    assert ours.shape == theirs.shape, name
-    assert (ours - theirs).abs().max() <= tolerance, name
-
-
-def total_loss(method, golden: Golden) -> Tensor:
-    outputs = method(golden["in/images"])
-    return sum(method.losses(outputs, golden["in/labels"]).values())
-
-
 def test_outputs_and_loss(case):
     golden, method, _ = case
     outputs = method(golden["in/images"])
@@ -105,12 +101,7 @@ def test_token_ids(case):
 
 def test_gradients(case):
     golden, method, from_public = case
-    total_loss(method, golden).backward()
-    theirs = from_public(golden.group("grad"))
-    ours = {name: p.grad for name, p in method.learner.named_parameters()}
-    assert ours.keys() == theirs.keys()
-    for name, gradient in ours.items():
-        assert_close(gradient, theirs[name], REST, name)
+    check_gradients(method, golden, from_public)
 
 
 def test_six_steps_and_the_evaluation_after_them(case):
@@ -122,16 +113,7 @@ def test_six_steps_and_the_evaluation_after_them(case):
         momentum=how["momentum"],
         weight_decay=how["weight_decay"],
     )
-    for expected in golden["traj/losses"]:
-        with torch.inference_mode():  # an evaluation between steps leaves nothing behind
-            method.classify(golden["in/images"], method.text_features(), seen=True)
-        optimizer.zero_grad()
-        loss = total_loss(method, golden)
-        assert_close(loss, expected, REST)
-        loss.backward()
-        optimizer.step()
-    for name, value in from_public(golden.group("after6")).items():
-        assert_close(method.learner.state_dict()[name], value, REST, name)
+    check_steps(method, golden, from_public, optimizer)
     with torch.inference_mode():
         logits = method.classify(golden["in/images"], method.text_features(), seen=False)
     assert_close(logits, golden["eval6/logits"], LOGITS)

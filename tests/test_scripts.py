@@ -165,6 +165,61 @@ def test_a_sweep_lists_the_methods(arguments, run):
     assert done.returncode == 2 and "mmrl mmrl_plus" in done.stderr
 
 
+# With the real train.py
+
+
+def real(name, *arguments, toy, output, **env):
+    return subprocess.run(
+        ["bash", str(REPO / "scripts" / name), *arguments],
+        cwd=output.parent,
+        env={
+            **os.environ,
+            **{"DATA": str(toy), "OUTPUT": str(output), "CFG": "small", "SHOTS": "2"},
+            **{"BACKBONE": str(toy / "narrow.pt"), "PYTHON": sys.executable},
+            **{"OPTS": "OPTIM.MAX_EPOCH 1", "PYTHONWARNINGS": "ignore", **env},
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_base_to_new_by_script_from_another_folder(toy, tmp_path):
+    output = tmp_path / "out"
+    done = real("mmrl/base2new_train.sh", "colored_shapes", "1", toy=toy, output=output)
+    assert done.returncode == 0, done.stderr
+    run = output / "base2new/train_base/colored_shapes/shots_2/MMRL/small/seed1"
+    assert json.loads((run / "results.json").read_text())["classes"] == "base"
+    again = real("mmrl/base2new_train.sh", "colored_shapes", "1", toy=toy, output=output)
+    assert again.stdout == f"finished already: {run}\n"
+    done = real("mmrl/base2new_test.sh", "colored_shapes", "1", toy=toy, output=output)
+    assert done.returncode == 0, done.stderr
+    run = output / "base2new/test_new/colored_shapes/shots_2/MMRL/small/seed1"
+    assert json.loads((run / "results.json").read_text())["classes"] == "new"
+
+
+def test_the_command_people_type_first_says_what_is_missing(tmp_path):
+    output, nowhere = tmp_path / "out", tmp_path / "nowhere"
+    done = real(
+        "mmrl/base2new_train.sh", "imagenet", "1", toy=nowhere, output=output, BACKBONE="", OPTS=""
+    )
+    assert done.returncode == 2
+    shown = done.stdout + done.stderr
+    assert shown.count("\n") < 25
+    for part in ("ImageNet", str(nowhere), "tools.data download imagenet", "make demo"):
+        assert part in shown
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((), "usage:"), (("caltech",), "caltech101 colored_shapes"), (("dtd", "one"), "whole number")],
+)
+def test_scripts_refuse(arguments, message, toy, tmp_path):
+    done = real("mmrl/base2new_train.sh", *arguments, toy=toy, output=tmp_path / "out")
+    assert done.returncode == 2 and message in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["mmrl", "mmrl_plus", "zsclip"])
 def test_every_script_runs_for_real_on_drawn_layouts(method, tmp_path):

@@ -1,7 +1,6 @@
 """The command `train.py`: what its flags mean, what it refuses, what it leaves behind."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -322,58 +321,3 @@ def test_help_does_not_wait_for_torch():
 
 def test_importing_a_plugin_twice_is_harmless():
     assert default_config() == default_config()
-
-
-# The scripts
-
-
-def script(name, *arguments, toy, output, **env):
-    return subprocess.run(
-        ["bash", str(REPO / "scripts" / name), *arguments],
-        cwd=output.parent,
-        env={
-            **os.environ,
-            **{"DATA": str(toy), "OUTPUT": str(output), "CFG": "small", "SHOTS": "2"},
-            **{"BACKBONE": str(toy / "narrow.pt"), "PYTHON": sys.executable},
-            **{"OPTS": "OPTIM.MAX_EPOCH 1", "PYTHONWARNINGS": "ignore", **env},
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_base_to_new_by_script_from_another_folder(toy, tmp_path):
-    output = tmp_path / "out"
-    done = script("mmrl/base2new_train.sh", "colored_shapes", "1", toy=toy, output=output)
-    assert done.returncode == 0, done.stderr
-    run = output / "base2new/train_base/colored_shapes/shots_2/MMRL/small/seed1"
-    assert json.loads((run / "results.json").read_text())["classes"] == "base"
-    again = script("mmrl/base2new_train.sh", "colored_shapes", "1", toy=toy, output=output)
-    assert again.stdout == f"finished already: {run}\n"
-    done = script("mmrl/base2new_test.sh", "colored_shapes", "1", toy=toy, output=output)
-    assert done.returncode == 0, done.stderr
-    run = output / "base2new/test_new/colored_shapes/shots_2/MMRL/small/seed1"
-    assert json.loads((run / "results.json").read_text())["classes"] == "new"
-
-
-def test_the_command_people_type_first_says_what_is_missing(tmp_path):
-    output, nowhere = tmp_path / "out", tmp_path / "nowhere"
-    done = script(
-        "mmrl/base2new_train.sh", "imagenet", "1", toy=nowhere, output=output, BACKBONE="", OPTS=""
-    )
-    assert done.returncode == 2
-    shown = done.stdout + done.stderr
-    assert shown.count("\n") < 25
-    for part in ("ImageNet", str(nowhere), "tools.data download imagenet", "make demo"):
-        assert part in shown
-    assert not output.exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [((), "usage:"), (("caltech",), "caltech101 colored_shapes"), (("dtd", "one"), "whole number")],
-)
-def test_scripts_refuse(arguments, message, toy, tmp_path):
-    done = script("mmrl/base2new_train.sh", *arguments, toy=toy, output=tmp_path / "out")
-    assert done.returncode == 2 and message in done.stderr

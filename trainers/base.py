@@ -23,6 +23,8 @@ from dassl.utils import count_num_param, set_random_seed
 from frozen_clip import FrozenCLIP, Prompts
 from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
 from trainers.checks import check_image_size, check_precision, check_task, cuda_is_used
+from trainers.public import PublicNames
+from trainers.templates import template_of
 
 
 def normalize(x: Tensor) -> Tensor:
@@ -70,13 +72,10 @@ class CLIPTrainer(TrainerX):
     model_name: str = ""  # the folder of its checkpoints; empty if nothing is learned
     shape_keys: tuple[str, ...] = ()  # keys of the node that a checkpoint must agree with
     needs_task = False  # whether who answers depends on TASK
+    public = PublicNames({})  # the learner's tensors, and where public checkpoints have them
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> Method:
         raise NotImplementedError
-
-    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A checkpoint's tensors under the learner's names, if a public one has others."""
-        return state
 
     @property
     def settings(self) -> CfgNode:
@@ -90,7 +89,7 @@ class CLIPTrainer(TrainerX):
     @property
     def template(self) -> str:
         """The sentence of the prompts that `build_method` gets."""
-        return self.dm.dataset.template
+        return template_of(self.dm.dataset, self.cfg)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         check_precision(cfg.TRAINER[self.node].PREC, self.node, cuda=cuda_is_used(cfg))
@@ -220,8 +219,16 @@ class CLIPTrainer(TrainerX):
             check_settings(self.cfg, trained, keys, path)
         source = trained.get("DATASET", {"NAME": "ImageNet"})
         self.source = (source["NAME"], source.get("PATH", ""))
-        load_strictly(self.method.learner, self.own_names(read_checkpoint(path)), path)
+        state = self.public.own_names(read_checkpoint(path))
+        load_strictly(self.method.learner, state, path, self._keys_of_axes())
         print(f"Loaded {path}")
+
+    def _keys_of_axes(self) -> dict[str, list[str]]:
+        """For each tensor of the learner the config keys that set its shape, axis by axis."""
+        return {
+            name: [f"TRAINER.{self.node}.{k}" if k else "MODEL.BACKBONE.NAME" for k in tensor.axes]
+            for name, tensor in self.public.tensors.items()
+        }
 
     @staticmethod
     def _trained_config(directory: Path) -> dict:

@@ -7,6 +7,10 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.utils import load_checkpoint
+from trainers.public import trainers_of
+
+BEST = "model-best.pth.tar"  # of the epoch that was best on the validation images
+MOST_LINES = 12  # of what disagrees; a file of another kind disagrees in hundreds
 
 
 def find_checkpoint(
@@ -14,7 +18,7 @@ def find_checkpoint(
 ) -> Path:
     """`<directory>/<model_name>/model.pth.tar-<epoch>`, of the newest epoch by default.
 
-    With `best`, and no epoch, `model-best.pth.tar` is preferred.
+    With `best`, and no epoch, `model-best.pth.tar` is preferred; it also stands in for none.
 
     Raises FileNotFoundError that says what was looked for and what there is.
     """
@@ -23,8 +27,8 @@ def find_checkpoint(
     for file in folder.glob("model.pth.tar-*"):
         if match := re.fullmatch(r"model\.pth\.tar-(\d+)", file.name):
             found[int(match[1])] = file
-    if epoch is None and best and (folder / "model-best.pth.tar").is_file():
-        return folder / "model-best.pth.tar"
+    if epoch is None and (best or not found) and (folder / BEST).is_file():
+        return folder / BEST
     if epoch is None and found:
         return found[max(found)]
     if epoch in found:
@@ -38,17 +42,12 @@ def find_checkpoint(
     )
 
 
-def numbered(state: dict[str, Tensor], pattern: str, start: int = 0) -> list[Tensor]:
-    """The tensors under `pattern` filled with `start`, `start` + 1, ... while there are any."""
-    found: list[Tensor] = []
-    while (key := pattern.format(start + len(found))) in state:
-        found.append(state[key])
-    return found
-
-
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The learner's tensors in a checkpoint."""
-    return load_checkpoint(str(path))["state_dict"]
+    """The tensors in a checkpoint; ValueError if it is none of a trainer."""
+    content = load_checkpoint(str(path))
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise ValueError(f"{path} is no checkpoint of a trainer: it has no 'state_dict'")
+    return content["state_dict"]
 
 
 def check_settings(cfg: CfgNode, trained: dict, keys: list[str], path: Path) -> None:
@@ -73,20 +72,39 @@ def _quoted(value: object) -> str:
     return f'"{value}"' if isinstance(value, list | tuple) else str(value)
 
 
-def load_strictly(learner: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Load all of `state` into all of `learner`, or raise ValueError naming what disagrees."""
+def load_strictly(
+    learner: nn.Module, state: dict[str, Tensor], path: Path, axes: dict[str, list[str]]
+) -> None:
+    """Load all of `state` into all of `learner`, or raise ValueError naming what disagrees.
+
+    axes: for each tensor the config keys that set its shape, as far as they are known
+    """
     own = learner.state_dict()
-    wrong = [f"  {key} is missing" for key in own.keys() - state.keys()]
-    wrong += [f"  {key} is not part of this learner" for key in state.keys() - own.keys()]
+    wrong = [f"  {key} is missing" for key in sorted(own.keys() - state.keys())]
     wrong += [
-        f"  {key} has shape {tuple(state[key].shape)}, the config makes {tuple(own[key].shape)}"
-        for key in own.keys() & state.keys()
+        _shapes(key, state[key], own[key], axes.get(key, []))
+        for key in sorted(own.keys() & state.keys())
         if own[key].shape != state[key].shape
     ]
+    extra = sorted(state.keys() - own.keys())
+    wrong += [f"  {key} is not part of this learner" for key in extra]
     if wrong:
-        lines = "\n".join(sorted(wrong)[:12])
+        lines = "\n".join(wrong[:MOST_LINES])
+        more = f"\n  and {len(wrong) - MOST_LINES} more" if len(wrong) > MOST_LINES else ""
+        trainers = " or ".join(trainers_of(state))
+        whose = f"; it holds what {trainers} learns" if trainers else ""
         raise ValueError(
-            f"{path} does not fit the learner of this config:\n{lines}\n"
-            "Evaluate with the trainer, backbone and config that trained it"
+            f"{path} does not fit the learner of this config:\n{lines}{more}\n"
+            f"Evaluate with the trainer, backbone and config that trained it{whose}"
         )
     learner.load_state_dict(state)
+
+
+def _shapes(name: str, theirs: Tensor, ours: Tensor, keys: list[str]) -> str:
+    """A line on shapes that differ, with the config keys that make the difference."""
+    line = f"  {name} has shape {tuple(theirs.shape)}, the config makes {tuple(ours.shape)}"
+    if theirs.dim() != ours.dim():
+        return f"{line}: {keys[0]} decides" if keys else line
+    axes = zip(keys[-ours.dim() :], ours.shape, theirs.shape, strict=True) if keys else ()
+    differ = [f"{key} makes {now}, needed is {then}" for key, now, then in axes if now != then]
+    return ": ".join([line, *filter(None, [", ".join(differ)])])

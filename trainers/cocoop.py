@@ -16,7 +16,8 @@ from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts, overwrite
 from trainers.base import cosine_logits, normalize
 from trainers.context import Context
-from trainers.coop import ContextLearner, CoOp, CoOpMethod, without_prefix
+from trainers.coop import ContextLearner, CoOp, CoOpMethod
+from trainers.public import PublicNames, PublicTensor
 
 REDUCTION = 16  # of the meta-net's bottleneck
 MOST_PROMPTS = 8192  # that are computed at once: bounds the memory of a test batch
@@ -51,6 +52,20 @@ class ConditionalContextLearner(ContextLearner):
         self.meta_net = MetaNet(clip.embed_dim, clip.text.width)
 
 
+META_NET = {"linear1.weight": 2, "linear1.bias": 1, "linear2.weight": 2, "linear2.bias": 1}
+PUBLIC = PublicNames(
+    {
+        "context": PublicTensor("prompt_learner.ctx", ("N_CTX/CTX_INIT", "")),
+        **{
+            f"meta_net.{name}": PublicTensor(f"prompt_learner.meta_net.{name}", ("",) * axes)
+            for name, axes in META_NET.items()
+        },
+    },
+    root="prompt_learner.",
+)
+from_public = PUBLIC.from_public
+
+
 class CoCoOpMethod(CoOpMethod):
     """Prompts whose context is learned and depends on the image."""
 
@@ -74,17 +89,7 @@ class CoCoOpMethod(CoOpMethod):
 class CoCoOp(CoOp):
     node = "COCOOP"
     shape_keys = ("N_CTX", "CTX_INIT")
+    public = PUBLIC
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> CoCoOpMethod:
         return CoCoOpMethod(clip, prompts, ConditionalContextLearner(clip, self.context))
-
-    @staticmethod
-    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return from_public(state)
-
-
-def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The learner's tensors of a public CoCoOp checkpoint, under the names used here."""
-    state = without_prefix(state)
-    meta_net = {key: value for key, value in state.items() if key.startswith("meta_net.")}
-    return {"context": state["ctx"], **meta_net}

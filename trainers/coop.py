@@ -20,6 +20,7 @@ from frozen_clip import FrozenCLIP, Prompts, overwrite
 from frozen_clip import prompts as prompting
 from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
 from trainers.context import Context
+from trainers.public import PublicNames, PublicTensor
 
 POSITIONS = ("end", "middle", "front")
 
@@ -44,6 +45,11 @@ class ContextLearner(nn.Module):
         else:
             start = torch.stack([context.start(clip) for _ in range(classes)])
         self.context = nn.Parameter(start)
+
+
+CONTEXT = PublicTensor("prompt_learner.ctx", ("CSC", "N_CTX/CTX_INIT", ""))
+PUBLIC = PublicNames({"context": CONTEXT}, root="prompt_learner.")
+from_public = PUBLIC.from_public
 
 
 class CoOpMethod(Method):
@@ -84,6 +90,7 @@ class CoOp(CLIPTrainer):
     node = "COOP"
     model_name = "prompt_learner"
     shape_keys = ("N_CTX", "CTX_INIT", "CSC", "CLASS_TOKEN_POSITION")
+    public = PUBLIC
 
     @property
     def context(self) -> Context:
@@ -102,13 +109,6 @@ class CoOp(CLIPTrainer):
             return CoOpMethod(clip, prompts, learner)
         prompts, rows_CK = in_tails(prompts, self.classnames, context.count, before)
         return CoOpMethod(clip, prompts, learner, rows_CK)
-
-    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.from_public(state) if "ctx" in without_prefix(state) else state
-
-    @staticmethod
-    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return from_public(state)
 
 
 def words_before_name(position: str, count: int) -> int:
@@ -136,13 +136,3 @@ def in_tails(
     early = moved.tail_rows(torch.ones_like(length_C), before)
     late = moved.tail_rows(1 + before + length_C, count - before)
     return moved, torch.cat([early, late], dim=1)
-
-
-def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A public checkpoint holds the prompt learner alone, or in the whole model."""
-    return {key.removeprefix("prompt_learner."): value for key, value in state.items()}
-
-
-def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The learner's tensors of a public CoOp checkpoint, under the names used here."""
-    return {"context": without_prefix(state)["ctx"]}

@@ -18,7 +18,6 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
 from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
-from trainers.checkpoints import numbered
 from trainers.context import (
     MOST_WORDS,
     Context,
@@ -28,9 +27,7 @@ from trainers.context import (
     text_edits,
     vision_edits,
 )
-
-# The first layer's tokens in a public checkpoint.
-PUBLIC_TEXT, PUBLIC_VISION = "prompt_learner.ctx", "image_encoder.VPT"
+from trainers.public import PublicNames, PublicTensor
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -70,6 +67,22 @@ class IndependentPrompts(VisionPrompts):
         self.text_tokens = nn.Parameter(torch.cat([context.start(clip)[None], deeper]))
 
 
+VISION_TOKENS = PublicTensor(
+    "image_encoder.transformer.resblocks.{}.VPT_shallow",
+    ("PROMPT_DEPTH_VISION", "N_CTX_VISION", ""),
+    first="image_encoder.VPT",
+    start=1,
+)
+TEXT_TOKENS = PublicTensor(
+    "text_encoder.transformer.resblocks.{}.VPT_shallow",
+    ("PROMPT_DEPTH_TEXT", "N_CTX_TEXT", ""),
+    first="prompt_learner.ctx",
+    start=1,
+)
+PUBLIC = PublicNames({"text_tokens": TEXT_TOKENS, "vision_tokens": VISION_TOKENS})
+from_public = PUBLIC.from_public
+
+
 class IVLPMethod(Method):
     """IVLP's forward pass around a frozen CLIP."""
 
@@ -99,6 +112,7 @@ class IVLPMethod(Method):
 class IVLP(CLIPTrainer):
     node = "IVLP"
     model_name = "VLPromptLearner"
+    public = PUBLIC
     shape_keys = (
         "N_CTX_VISION",
         "N_CTX_TEXT",
@@ -130,23 +144,3 @@ class IVLP(CLIPTrainer):
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> IVLPMethod:
         return IVLPMethod(clip, prompts, self.build_learner(clip))
-
-    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.from_public(state) if PUBLIC_VISION in state else state
-
-    @staticmethod
-    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return from_public(state)
-
-
-def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The learner's tensors of a public checkpoint, under the names used here."""
-    deeper = numbered(state, "text_encoder.transformer.resblocks.{}.VPT_shallow", start=1)
-    text_tokens = torch.stack([state[PUBLIC_TEXT], *deeper])
-    return {"text_tokens": text_tokens, **vision_from_public(state)}
-
-
-def vision_from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same for the vision tower's tokens alone."""
-    deeper = numbered(state, "image_encoder.transformer.resblocks.{}.VPT_shallow", start=1)
-    return {"vision_tokens": torch.stack([state[PUBLIC_VISION], *deeper])}

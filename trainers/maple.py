@@ -16,7 +16,6 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
 from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
-from trainers.checkpoints import numbered
 from trainers.context import (
     MOST_WORDS,
     Context,
@@ -25,8 +24,7 @@ from trainers.context import (
     text_edits,
     vision_edits,
 )
-
-PUBLIC_TOKENS = "prompt_learner.ctx"  # the first layer's text tokens in a public checkpoint
+from trainers.public import PublicNames, PublicTensor
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -66,6 +64,25 @@ class CoupledPrompts(nn.Module):
         self.coupling = Coupling(layers, width, clip.vision.width)
 
 
+COUPLING = "prompt_learner.compound_prompt_projections.{}"
+PUBLIC = PublicNames(
+    {
+        "text_tokens": PublicTensor(
+            "prompt_learner.compound_prompts_text.{}",
+            ("PROMPT_DEPTH", "N_CTX", ""),
+            first="prompt_learner.ctx",
+        ),
+        "coupling.weight": PublicTensor(
+            f"{COUPLING}.weight", ("PROMPT_DEPTH", "", ""), first="prompt_learner.proj.weight"
+        ),
+        "coupling.bias": PublicTensor(
+            f"{COUPLING}.bias", ("PROMPT_DEPTH", ""), first="prompt_learner.proj.bias"
+        ),
+    }
+)
+from_public = PUBLIC.from_public
+
+
 class MaPLeMethod(Method):
     """MaPLe's forward pass around a frozen CLIP."""
 
@@ -94,6 +111,7 @@ class MaPLe(CLIPTrainer):
     node = "MAPLE"
     model_name = "MultiModalPromptLearner"
     shape_keys = ("N_CTX", "CTX_INIT", "PROMPT_DEPTH")
+    public = PUBLIC
 
     @property
     def context(self) -> Context:
@@ -109,17 +127,3 @@ class MaPLe(CLIPTrainer):
         key = "TRAINER.MAPLE.PROMPT_DEPTH"
         layers = check_depth(self.settings.PROMPT_DEPTH, top, key, clip)
         return MaPLeMethod(clip, prompts, CoupledPrompts(clip, self.context, layers))
-
-    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return from_public(state) if PUBLIC_TOKENS in state else state
-
-
-def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The learner's tensors of a public MaPLe checkpoint, under the names used here."""
-    deeper = numbered(state, "prompt_learner.compound_prompts_text.{}")
-    ours = {"text_tokens": torch.stack([state[PUBLIC_TOKENS], *deeper])}
-    for kind in ("weight", "bias"):
-        first = state[f"prompt_learner.proj.{kind}"]
-        deeper = numbered(state, f"prompt_learner.compound_prompt_projections.{{}}.{kind}")
-        ours[f"coupling.{kind}"] = torch.stack([first, *deeper])
-    return ours

@@ -24,10 +24,9 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import Edits, FrozenCLIP, Prompts, insert, overwrite
 from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
-from trainers.checkpoints import numbered
+from trainers.public import PublicNames, PublicTensor
 
 SCALE = 100.0  # the paper's constant temperature, not CLIP's logit_scale
-PUBLIC_TOKENS = "representation_learner.compound_rep_tokens"  # R in a public checkpoint
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -65,6 +64,24 @@ class RepresentationLearner(nn.Module):
         self.text_aligner = Aligner(layers, rep_dim, clip.text.width)
         width = clip.vision.width
         self.rep_projection = nn.Parameter(width**-0.5 * torch.randn(width, clip.embed_dim))
+
+
+TOKENS = "representation_learner.compound_rep_tokens"  # R in a public checkpoint
+PUBLIC = PublicNames(
+    {
+        "rep_tokens": PublicTensor(TOKENS, ("N_REP_TOKENS", "REP_DIM")),
+        "rep_projection": PublicTensor("image_encoder.proj_rep", ("", "")),
+        "vision_aligner.weight": PublicTensor(
+            f"{TOKENS}_r2vproj.{{}}.weight", ("REP_LAYERS", "", "REP_DIM")
+        ),
+        "vision_aligner.bias": PublicTensor(f"{TOKENS}_r2vproj.{{}}.bias", ("REP_LAYERS", "")),
+        "text_aligner.weight": PublicTensor(
+            f"{TOKENS}_r2tproj.{{}}.weight", ("REP_LAYERS", "", "REP_DIM")
+        ),
+        "text_aligner.bias": PublicTensor(f"{TOKENS}_r2tproj.{{}}.bias", ("REP_LAYERS", "")),
+    }
+)
+from_public = PUBLIC.from_public
 
 
 class Logits(NamedTuple):
@@ -168,19 +185,13 @@ class MMRL(CLIPTrainer):
     model_name = "MultiModalRepresentationLearner"
     shape_keys = ("N_REP_TOKENS", "REP_LAYERS", "REP_DIM")
     needs_task = True
+    public = PUBLIC
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MMRLMethod:
         node = self.settings
         layers = check_rep_layers(node.REP_LAYERS, clip, f"TRAINER.{self.node}.REP_LAYERS")
         learner = RepresentationLearner(clip, len(layers), node.N_REP_TOKENS, node.REP_DIM)
         return MMRLMethod(clip, prompts, learner, layers, node.ALPHA, node.REG_WEIGHT)
-
-    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.from_public(state) if PUBLIC_TOKENS in state else state
-
-    @staticmethod
-    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return from_public(state)
 
 
 def check_rep_layers(layers: Sequence[int], clip: FrozenCLIP, key: str) -> list[int]:
@@ -195,16 +206,3 @@ def check_rep_layers(layers: Sequence[int], clip: FrozenCLIP, key: str) -> list[
             f"layers), for example {list(range((top + 2) // 2, top + 1))}"
         )
     return layers
-
-
-def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The learner's tensors of a public MMRL checkpoint, under the names used here."""
-    ours = {
-        "rep_tokens": state[PUBLIC_TOKENS],
-        "rep_projection": state["image_encoder.proj_rep"],
-    }
-    for tower, letter in (("vision", "v"), ("text", "t")):
-        for kind in ("weight", "bias"):
-            layers = numbered(state, f"{PUBLIC_TOKENS}_r2{letter}proj.{{}}.{kind}")
-            ours[f"{tower}_aligner.{kind}"] = torch.stack(layers)
-    return ours

@@ -17,8 +17,8 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import Edits, FrozenCLIP, Prompts, blend, insert
-from trainers.checkpoints import numbered
-from trainers.mmrl import MMRL, PUBLIC_TOKENS, MMRLMethod, check_rep_layers
+from trainers.mmrl import MMRL, TOKENS, MMRLMethod, check_rep_layers
+from trainers.public import PublicNames, PublicTensor
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -80,6 +80,30 @@ def low_rank_start(rows: int, rank: int) -> Tensor:
     return nn.init.kaiming_uniform_(torch.empty(rows, rank), a=math.sqrt(5))
 
 
+def public_aligner(tower: str, letter: str) -> dict[str, PublicTensor]:
+    """Where a public checkpoint has the SRRA of a tower."""
+    name = f"representation_learner.srra_r2{letter}proj"
+    layer, rank = f"{name}.srra.{{}}", "RES_LORA_DIM"
+    return {
+        f"{tower}_aligner.weight": PublicTensor(f"{name}.weight", ("", "REP_DIM")),
+        f"{tower}_aligner.A": PublicTensor(f"{layer}.A", ("REP_LAYERS", "", rank)),
+        f"{tower}_aligner.B": PublicTensor(f"{layer}.B", ("REP_LAYERS", rank, "REP_DIM")),
+        f"{tower}_aligner.bias": PublicTensor(f"{layer}.bias", ("REP_LAYERS", "")),
+    }
+
+
+PUBLIC = PublicNames(
+    {
+        "rep_tokens": PublicTensor(TOKENS, ("N_REP_TOKENS", "REP_DIM")),
+        "projection_A": PublicTensor("image_encoder.A", ("", "PROJ_LORA_DIM")),
+        "projection_B": PublicTensor("image_encoder.B", ("PROJ_LORA_DIM", "")),
+        **public_aligner("vision", "v"),
+        **public_aligner("text", "t"),
+    }
+)
+from_public = PUBLIC.from_public
+
+
 class MMRLPlusMethod(MMRLMethod):
     """MMRL's method with blended tokens and a low-rank change of CLIP's projection."""
 
@@ -102,6 +126,7 @@ class MMRLPlusMethod(MMRLMethod):
 class MMRLPlus(MMRL):
     node = "MMRLPLUS"
     shape_keys = (*MMRL.shape_keys, "RES_LORA_DIM", "PROJ_LORA_DIM")
+    public = PUBLIC
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MMRLPlusMethod:
         node = self.settings
@@ -118,27 +143,7 @@ class MMRLPlus(MMRL):
             clip, prompts, learner, layers, node.ALPHA, node.REG_WEIGHT, beta=node.BETA
         )
 
-    @staticmethod
-    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return from_public(state)
-
 
 @TRAINER_REGISTRY.register()
 class MMRLpp(MMRLPlus):
     """The public code's name for `MMRLPlus`."""
-
-
-def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The learner's tensors of a public MMRL++ checkpoint, under the names used here."""
-    ours = {
-        "rep_tokens": state[PUBLIC_TOKENS],
-        "projection_A": state["image_encoder.A"],
-        "projection_B": state["image_encoder.B"],
-    }
-    for tower, letter in (("vision", "v"), ("text", "t")):
-        public = f"representation_learner.srra_r2{letter}proj"
-        ours[f"{tower}_aligner.weight"] = state[f"{public}.weight"]
-        for kind in ("A", "B", "bias"):
-            layers = numbered(state, f"{public}.srra.{{}}.{kind}")
-            ours[f"{tower}_aligner.{kind}"] = torch.stack(layers)
-    return ours

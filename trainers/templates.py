@@ -1,8 +1,12 @@
-"""Sentences that CLIP's authors and CoOp's chose for ImageNet; `{}` is the class name.
+"""Sentences that CLIP's authors and CoOp's chose; `{}` is the class name.
 
 CLIP: arXiv 2103.00020. A grammatical 'an' is missing where it was missing there: the numbers
 of the papers were measured with these very sentences.
 """
+
+from yacs.config import CfgNode
+
+from dassl.data.datasets import DatasetBase
 
 # The set that PromptSRC's text teacher is the mean over.
 IMAGENET_TEMPLATES = (
@@ -78,3 +82,40 @@ SELECTED_TEMPLATES = (
     "art of the {}.",
     "a photo of the small {}.",
 )
+
+# For data sets of the benchmark whose class was written elsewhere and has no `template`.
+DATASET_TEMPLATES = {
+    "Caltech101": "a photo of a {}.",
+    "DescribableTextures": "{} texture.",
+    "EuroSAT": "a centered satellite photo of {}.",
+    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
+    "Food101": "a photo of {}, a type of food.",
+    "ImageNet": "a photo of a {}.",
+    "ImageNetA": "a photo of a {}.",
+    "ImageNetR": "a photo of a {}.",
+    "ImageNetSketch": "a photo of a {}.",
+    "ImageNetV2": "a photo of a {}.",
+    "OxfordFlowers": "a photo of a {}, a type of flower.",
+    "OxfordPets": "a photo of a {}, a type of pet.",
+    "StanfordCars": "a photo of a {}.",
+    "SUN397": "a photo of a {}.",
+    "UCF101": "a photo of a person doing {}.",
+}
+
+
+def template_of(dataset: DatasetBase, cfg: CfgNode) -> str:
+    """DATASET.TEMPLATE, or the data set's own sentence, or the one known by its name.
+
+    ValueError if there is none, or if it has not one place for the class name.
+    """
+    name = cfg.DATASET.NAME
+    given = getattr(cfg.DATASET, "TEMPLATE", "")  # upstream's config has no such key
+    template = given or getattr(dataset, "template", "") or DATASET_TEMPLATES.get(name, "")
+    if template.count("{}") != 1:
+        has = f"its sentence {template!r} has not exactly one {{}}" if template else "it has none"
+        raise ValueError(
+            f"the prompts need a sentence around the class names of {name}, and {has}: set "
+            "DATASET.TEMPLATE, for example 'a photo of a {}.' (or give its class an attribute "
+            "`template`)"
+        )
+    return template

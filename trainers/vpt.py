@@ -13,7 +13,8 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
 from trainers.base import normalize
-from trainers.ivlp import IVLP, IVLPMethod, VisionPrompts, vision_from_public
+from trainers.ivlp import IVLP, VISION_TOKENS, IVLPMethod, VisionPrompts
+from trainers.public import PublicNames
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -41,6 +42,7 @@ class VPTMethod(IVLPMethod):
 class VPT(IVLP):
     node = "VPT"
     shape_keys = ("N_CTX_VISION", "CTX_INIT", "PROMPT_DEPTH_VISION")
+    public = PublicNames({"vision_tokens": VISION_TOKENS})
 
     @property
     def template(self) -> str:
@@ -48,12 +50,3 @@ class VPT(IVLP):
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> VPTMethod:
         return VPTMethod(clip, prompts, VisionPrompts(clip, *self.vision_shape(clip)))
-
-    @staticmethod
-    def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return from_public(state)
-
-
-def from_public(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The learner's tensors of a public VPT checkpoint, under the names used here."""
-    return vision_from_public(state)

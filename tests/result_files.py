@@ -1,0 +1,59 @@
+"""Logs, results.json and tables as text, for the tests of reading them."""
+
+import json
+from pathlib import Path
+
+EPOCHS = "".join(
+    f"epoch [{epoch}/3] batch [{batch}/2] time 0.1 (0.1) loss 1.2 (1.3) lr 1.0000e-03 eta 0:00:01\n"
+    for epoch in (1, 2, 3)
+    for batch in (1, 2)
+)
+
+
+def block(correct: int, total: int = 8100, f1: float = 80.2) -> str:
+    accuracy = 100 * correct / total
+    return (
+        f"=> result\n* total: {total:,}\n* correct: {correct:,}\n* accuracy: {accuracy:.1f}%\n"
+        f"* error: {100 - accuracy:.1f}%\n* macro_f1: {f1:.1f}%\n"
+    )
+
+
+def trained(correct: int, total: int = 8100) -> str:
+    return f"arguments\n{EPOCHS}Finish training\nDeploy the last model\n{block(correct, total)}"
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def results(correct: int, total: int = 8100, /, **changes: object) -> str:
+    accuracy = 100 * correct / total
+    values = {
+        "accuracy": accuracy,
+        "error_rate": 100 - accuracy,
+        "macro_f1": 80.25,
+        "total": total,
+        "correct": correct,
+        "complete": True,
+    }
+    return json.dumps(values | changes)
+
+
+def seeds(directory: Path, *corrects: int, total: int = 8100) -> Path:
+    for seed, correct in enumerate(corrects, 1):
+        write(directory / f"seed{seed}" / "log.txt", trained(correct, total))
+    return directory
+
+
+def place(root: Path, split: str, dataset: str, seed: int, method: str = "MMRL/vit_b16") -> Path:
+    return root / split / dataset / "shots_16" / method / f"seed{seed}"
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Cells of the lines of a table by the first one, which must be unique in `text`."""
+    cells = (
+        [cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.split("\n")
+    )
+    return {first: rest for first, *rest in (line for line in cells if line)}

@@ -1,0 +1,177 @@
+"""A learner's weights from one kind of file to another.
+
+    python -m tools.convert_checkpoint IN OUT [--to ours|public|safetensors] [--trainer NAME]
+
+IN is a checkpoint of this repository or of a method's published code, a .safetensors file
+written here, or the folder of a run. OUT is a file (*.pth, *.pt, model.pth.tar-<epoch>,
+*.safetensors) or the folder of a run, which `train.py --model-dir` takes.
+
+    ours         the learner under its own names: what a run here saves
+    public       the learner under the published code's names; that code keeps the whole of
+                 CLIP beside it, which is frozen and not in a checkpoint of ours: load it there
+                 with strict=False
+    safetensors  the learner under its own names, trainer and epoch in the metadata
+"""
+
+import argparse
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import load_checkpoint
+from experiment.config import default_config, read_yaml
+from trainers.checkpoints import find_checkpoint
+from trainers.public import PublicNames, State, trainers_of
+
+CONFIG = "config.yaml"  # what a run of ours was trained with
+KINDS = ("ours", "public", "safetensors")
+FILE = re.compile(r".*\.(pth|pt|safetensors)|.*\.pth\.tar(-\w+)?")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 when written, 2 when something is wrong with IN, OUT or the flags."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="IN", type=Path)
+    parser.add_argument("target", metavar="OUT", type=Path)
+    parser.add_argument("--to", choices=KINDS, help="default: by the name of OUT, else ours")
+    parser.add_argument("--trainer", help="whose learner it is, where that is not clear")
+    parser.add_argument("--force", action="store_true", help="overwrite OUT")
+    args = parser.parse_args(argv)
+    try:
+        default_config()  # registers the trainers
+        print(convert(args.source, args.target, args.to, args.trainer, args.force))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def convert(
+    source: Path,
+    target: Path,
+    to: str | None = None,
+    trainer: str | None = None,
+    force: bool = False,
+) -> str:
+    """Convert, and say what was written. ValueError or OSError where that cannot be done."""
+    to = to or ("safetensors" if target.suffix == ".safetensors" else "ours")
+    if (to == "safetensors") != (target.suffix == ".safetensors"):
+        raise ValueError(f"--to {to} does not go with OUT {target}: *.safetensors is its own kind")
+    if trainer is not None and trainer not in _learning():
+        raise ValueError(f"--trainer {trainer!r} is unknown; allowed: {', '.join(_learning())}")
+    trainer = trainer or _named_in(source)
+    file = find(source, trainer)
+    state, epoch = read(file)
+    name = whose(state, file, trainer)
+    learner = {key: t.float() for key, t in _public(name).own_names(state).items()}
+    is_file = FILE.fullmatch(target.name) is not None
+    folder = TRAINER_REGISTRY.get(name).model_name
+    path = target if is_file else target / folder / f"model.pth.tar-{epoch}"
+    config = None if is_file or not (source / CONFIG).is_file() else target / CONFIG
+    for output in filter(None, (path, config)):
+        if output.exists() and not force:
+            raise ValueError(f"{output} exists already; add --force to overwrite it")
+    owner = trainer or " or ".join(trainers_of(state))  # IVLP and PromptSRC look alike
+    tensors = _public(name).to_public(learner) if to == "public" else learner
+    write(path, tensors, owner, epoch)
+    if config and config.resolve() != (source / CONFIG).resolve():
+        shutil.copy(source / CONFIG, config)
+    count = sum(tensor.numel() for tensor in learner.values())
+    return f"{path}: {count:,} values that {owner} learned in {epoch} epochs, from {file}"
+
+
+def find(source: Path, trainer: str | None) -> Path:
+    """The checkpoint in a run's folder, in the folder of its checkpoints, or `source` itself."""
+    if not source.exists():
+        raise FileNotFoundError(f"there is no {source}")
+    if source.is_file():
+        return source
+    names = [trainer] if trainer else _learning()
+    folders = sorted({TRAINER_REGISTRY.get(name).model_name for name in names})
+    if source.name in folders and any(source.glob("model*.pth.tar*")):
+        return find_checkpoint(source.parent, source.name)
+    there = [name for name in folders if (source / name).is_dir()]
+    if len(there) != 1:
+        what = f"several: {there}. Name one of them" if there else f"none of {folders}"
+        raise ValueError(f"{source} is to be the folder of one run's checkpoints, but has {what}")
+    return find_checkpoint(source, there[0])
+
+
+def read(file: Path) -> tuple[State, int]:
+    """The tensors of a file, and the number of epochs they were trained; 0 if it is not said."""
+    if file.suffix != ".safetensors":
+        content = load_checkpoint(file)
+        state = content.get("state_dict", content) if isinstance(content, dict) else {}
+        tensors = {k: t for k, t in state.items() if isinstance(t, Tensor)}
+        epoch = content.get("epoch") if state is not content and tensors else 0
+        return tensors, int(epoch or 0)
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
+            return state, int((tensors.metadata() or {}).get("epoch", 0))
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no .safetensors file: {error}") from error
+
+
+def whose(state: State, file: Path, trainer: str | None) -> str:
+    """The trainer whose learner a file holds; ValueError if none or several might be meant."""
+    known = trainers_of(state)
+    if trainer:
+        public = _public(trainer)
+        if not public.found_in(state) and public.own_names(state).keys() != public.tensors.keys():
+            seems = f"; it holds what {' or '.join(known)} learns" if known else ""
+            raise ValueError(f"{file} does not hold what {trainer} learns{seems}")
+        return trainer
+    if not known:
+        raise ValueError(
+            f"{file} holds {len(state)} tensors, but not all that one of these learns: "
+            f"{', '.join(_learning())}"
+        )
+    if any(_public(name) is not _public(known[0]) for name in known):
+        raise ValueError(f"{file} may be of {' or '.join(known)}: say which with --trainer")
+    return known[0]
+
+
+def write(path: Path, state: State, trainer: str, epoch: int) -> None:
+    """Write a file of the kind that its name says, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    tensors = {key: tensor.contiguous() for key, tensor in state.items()}
+    if path.suffix == ".safetensors":
+        save_file(tensors, part, metadata={"trainer": trainer, "epoch": str(epoch)})
+    else:
+        torch.save({"state_dict": tensors, "epoch": epoch}, part)
+    part.replace(path)
+
+
+def _learning() -> list[str]:
+    """The trainers that learn something."""
+    names = TRAINER_REGISTRY.registered_names()
+    return [n for n in names if hasattr(TRAINER_REGISTRY.get(n), "public") and _public(n).tensors]
+
+
+def _public(trainer: str) -> PublicNames:
+    return TRAINER_REGISTRY.get(trainer).public
+
+
+def _named_in(source: Path) -> str | None:
+    """The trainer in the config that a run of ours leaves beside its checkpoints."""
+    near = source.parent if source.is_file() else source
+    for file in (near / CONFIG, near.parent / CONFIG):
+        node = read_yaml(file).get("TRAINER") if file.is_file() else None
+        if isinstance(node, dict) and node.get("NAME") in _learning():
+            return node["NAME"]
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
