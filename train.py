@@ -110,13 +110,14 @@ def execute(args: argparse.Namespace, cfg, output: Path) -> None:
     from dassl.engine import build_trainer
     from experiment.config import own_part
     from experiment.plugins import watch_results
-    from experiment.record import write_config, write_results
+    from experiment.record import forget_results, write_config, write_results
 
     trainer = build_trainer(cfg)
     found = watch_results(trainer)
     write_config(own_part(cfg), output)
     if args.no_train and not args.eval_only:
         return
+    forget_results(output)
     start = time.perf_counter()
     if args.eval_only:
         load_weights(trainer, args)

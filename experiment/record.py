@@ -33,7 +33,7 @@ def check_continues(cfg: CfgNode, directory: Path) -> None:
     from experiment.config import flatten
 
     file = directory / "config.yaml"
-    if not file.is_file():
+    if not file.is_file() or not any(directory.glob("*/model*.pth.tar*")):
         return
     before = dict(flatten(yaml.safe_load(file.read_text())))
     now = dict(flatten(yaml.safe_load(cfg.dump())))
@@ -73,12 +73,9 @@ def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object)
     write_atomically(directory / "results.json", json.dumps(record, indent=1, default=float))
 
 
-def is_finished(directory: Path) -> bool:
-    """Whether a run in `directory` has come to its end."""
-    try:
-        return json.loads((directory / "results.json").read_text())["complete"] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def forget_results(directory: Path) -> None:
+    """Remove an earlier record: until this run has ended, the folder is unfinished."""
+    (directory / "results.json").unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

@@ -275,6 +275,20 @@ def test_a_run_is_continued_only_under_its_own_config(trained, toy, capsys):
     assert train.main(more) == 0  # the same command again: resumed, tested again
 
 
+def test_a_failed_repetition_leaves_no_result_of_before(trained, toy, tmp_path, capsys):
+    output = tmp_path / "e"
+    flags = ("--eval-only", "--model-dir", str(trained))
+    assert train.main(command(toy, "MMRL", output, *flags)) == 0
+    flags = ("--eval-only", "--model-dir", str(tmp_path / "nowhere"))
+    refused(capsys, command(toy, "MMRL", output, *flags))
+    assert not (output / "results.json").exists()
+
+
+def test_a_config_may_change_before_anything_was_saved(toy, tmp_path):
+    assert train.main(command(toy, "MMRL", tmp_path, "--no-train")) == 0
+    assert train.main(command(toy, "MMRL", tmp_path, opts=("OPTIM.LR", "0.5"))) == 0
+
+
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(toy, tmp_path):
     """Two epochs at once, or one, a stop, and the other: the same weights."""
 
