@@ -6,37 +6,38 @@ class computes its own tail, which attends to the head's keys and values. The re
 and every gradient, equals running each full prompt by itself.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from frozen_clip.blocks import attend, finish, queries_keys_values
 from frozen_clip.edits import Edits
 from frozen_clip.prompts import Prompts
 
+# Rows of tails whose activations a backward pass keeps; of more, it recomputes them in parts.
+MOST_ROWS = 16_384
 
-@dataclass(frozen=True)
-class _Rows:
-    """The state of all prompts between two layers, for B heads that each precede all tails.
+Groups = tuple[tuple[int, int], ...]  # (classes, tail length) of each run of equal tails
 
-    head_BHD: the shared rows. tails_BRD: the rows of all classes, one class after another,
-    in the order of `Prompts.tails`. groups: (classes, tail length) of each run of equal tails.
+
+class _Rows(NamedTuple):
+    """The state of all prompts between two layers.
+
+    head_1HD: the shared rows. tails_1RD: the rows of all classes, one class after another, in
+    the order of `Prompts.tails`.
     """
 
-    head_BHD: Tensor
-    tails_BRD: Tensor
-    groups: tuple[tuple[int, int], ...]
+    head_1HD: Tensor
+    tails_1RD: Tensor
 
-    def with_head(self, head_BHD: Tensor) -> "_Rows":
-        tails_BRD = self.tails_BRD.expand(len(head_BHD), -1, -1)
-        return replace(self, head_BHD=head_BHD, tails_BRD=tails_BRD)
 
-    def split(self, rows_BRD: Tensor) -> list[Tensor]:
-        """Rows of the tails as one tensor (B, C_g, T_g, D) per group."""
-        parts = rows_BRD.split([count * length for count, length in self.groups], dim=1)
-        return [part.unflatten(1, g) for part, g in zip(parts, self.groups, strict=True)]
+# What tails take from the head, by layer: in layer 0 the positions that follow it (L, D), in
+# the others its keys and values, each (B, H, D), of B heads that each precede all tails.
+_FromHead = dict[int, tuple[Tensor, ...]]
 
 
 class TextTower:
@@ -67,9 +68,11 @@ class TextTower:
         first = 0 if tail_words is not None else min(edits, default=self.layers + 1)
         rows = self._below(prompts, first)
         if tail_words is not None:
-            rows = replace(rows, tails_BRD=tail_words[None])
-        rows = self._run(rows, edits, range(first, self.layers + 1))
-        features_BCE = self.clip.ln_final(rows.tails_BRD) @ self.clip.text_projection
+            rows = rows._replace(tails_1RD=tail_words[None])
+        layers = range(first, self.layers + 1)
+        _, from_head = self._run_head(rows.head_1HD, edits, layers)
+        ends_BCD = self._run_tails(rows.tails_1RD, _groups(prompts), from_head)
+        features_BCE = self.clip.ln_final(ends_BCD) @ self.clip.text_projection
         return features_BCE[:, prompts.place_C]
 
     def words(self, ids: Tensor) -> Tensor:
@@ -87,10 +90,9 @@ class TextTower:
         if key not in known:
             # Made as ordinary tensors even during inference, since training may use them.
             with torch.inference_mode(False), torch.no_grad():
-                tails = self.words_of_tails(prompts)[None]
-                groups = tuple((len(ids), ids.shape[1]) for ids in prompts.tails)
-                rows = _Rows(self.words(prompts.head_H)[None], tails, groups)
-                known[key] = self._run(rows, {}, range(first))
+                head, from_head = self._run_head(self.words(prompts.head_H)[None], {}, range(first))
+                words_1RD = self.words_of_tails(prompts)[None]
+                known[key] = _Rows(head, self._run_tails(words_1RD, _groups(prompts), from_head))
         return known[key]
 
     def _precision(self) -> tuple:
@@ -99,42 +101,94 @@ class TextTower:
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         return weight.device, weight.dtype, autocast
 
-    def _run(self, rows: _Rows, edits: Edits, layers: range) -> _Rows:
+    def _run_head(self, x: Tensor, edits: Edits, layers: range) -> tuple[Tensor, _FromHead]:
+        """The head's state (B, H, D) behind some layers, and what tails need of it in each."""
+        from_head: _FromHead = {}
         for layer in layers:
             if layer in edits:
-                rows = rows.with_head(edits[layer](rows.head_BHD))
-            rows = self._layer(layer, rows) if layer else self._with_positions(rows)
-        return rows
+                x = edits[layer](x)
+            if layer == 0:
+                positions_LD = self.clip.positional_embedding.to(self.clip.dtype)
+                from_head[0] = (positions_LD[x.shape[1] :],)
+                x = x + positions_LD[: x.shape[1]]
+                continue
+            block = self.blocks[layer - 1]
+            q, k, v = queries_keys_values(block, x)
+            from_head[layer] = (k, v)
+            if layer < self.layers:
+                x = finish(block, x, attend(block, q, k, v, _causal(x.shape[1], 0, x.device)))
+        return x, from_head
 
-    def _with_positions(self, rows: _Rows) -> _Rows:
-        positions_LD = self.clip.positional_embedding.to(self.clip.dtype)
-        head = rows.head_BHD.shape[1]
-        tails = [
-            part + positions_LD[head : head + part.shape[2]] for part in rows.split(rows.tails_BRD)
-        ]
-        tails_BRD = torch.cat([part.flatten(1, 2) for part in tails], dim=1)
-        return replace(rows, head_BHD=rows.head_BHD + positions_LD[:head], tails_BRD=tails_BRD)
-
-    def _layer(self, layer: int, rows: _Rows) -> _Rows:
-        """One block; the tower's last one gives the end-of-text row of each class only."""
-        block = self.blocks[layer - 1]
-        last = layer == self.layers
-        head_q, head_k, head_v = queries_keys_values(block, rows.head_BHD)
-        groups = (rows.split(part) for part in queries_keys_values(block, rows.tails_BRD))
-        attended_BRD = torch.cat(
+    def _run_tails(self, tails_1RD: Tensor, groups: Groups, from_head: _FromHead) -> Tensor:
+        """The tails behind the layers of `from_head` (B, R, D); behind the tower's last one only
+        their end-of-text rows (B, C, D). More than MOST_ROWS are run in parts."""
+        if not from_head:
+            return tails_1RD
+        heads = max((len(given[0]) for layer, given in from_head.items() if layer), default=1)
+        parts = list(_parts(groups, MOST_ROWS // heads))
+        if len(parts) == 1:
+            return self._run_part(tails_1RD, groups, from_head)
+        sizes = [sum(count * length for count, length in part) for part in parts]
+        return torch.cat(
             [
-                _attend_tails(block, q[:, :, -1:] if last else q, k, v, head_k, head_v)
-                for q, k, v in zip(*groups, strict=True)
+                checkpoint(
+                    self._run_part, *part, from_head, use_reentrant=False, preserve_rng_state=False
+                )
+                if torch.is_grad_enabled()
+                else self._run_part(*part, from_head)
+                for part in zip(tails_1RD.split(sizes, dim=1), parts, strict=True)
             ],
             dim=1,
         )
+
+    def _run_part(self, x_BRD: Tensor, groups: Groups, from_head: _FromHead) -> Tensor:
+        for layer, given in from_head.items():
+            if layer == 0:
+                parts = [p + given[0][: p.shape[2]] for p in _split(x_BRD, groups)]
+                x_BRD = torch.cat([part.flatten(1, 2) for part in parts], dim=1)
+            else:
+                x_BRD = self._layer(layer, x_BRD.expand(len(given[0]), -1, -1), groups, *given)
+        return x_BRD
+
+    def _layer(
+        self, layer: int, x_BRD: Tensor, groups: Groups, head_k: Tensor, head_v: Tensor
+    ) -> Tensor:
+        """One block for the tails; the tower's last gives the end-of-text row of each class."""
+        block, last = self.blocks[layer - 1], layer == self.layers
+        by_group = (_split(part, groups) for part in queries_keys_values(block, x_BRD))
+        attended = [
+            _attend_tails(block, q[:, :, -1:] if last else q, k, v, head_k, head_v)
+            for q, k, v in zip(*by_group, strict=True)
+        ]
         if last:
-            ends_BCD = torch.cat([part[:, :, -1] for part in rows.split(rows.tails_BRD)], dim=1)
-            return replace(rows, tails_BRD=finish(block, ends_BCD, attended_BRD))
-        mask_HH = _causal(head_q.shape[1], 0, head_q.device)
-        head_BHD = finish(block, rows.head_BHD, attend(block, head_q, head_k, head_v, mask_HH))
-        tails_BRD = finish(block, rows.tails_BRD, attended_BRD)
-        return replace(rows, head_BHD=head_BHD, tails_BRD=tails_BRD)
+            x_BRD = torch.cat([part[:, :, -1] for part in _split(x_BRD, groups)], dim=1)
+        return finish(block, x_BRD, torch.cat(attended, dim=1))
+
+
+def _groups(prompts: Prompts) -> Groups:
+    return tuple((len(ids_CT), ids_CT.shape[1]) for ids_CT in prompts.tails)
+
+
+def _split(rows_BRD: Tensor, groups: Groups) -> list[Tensor]:
+    """Rows of tails as one tensor (B, C_g, T_g, D) per group."""
+    parts = rows_BRD.split([count * length for count, length in groups], dim=1)
+    return [part.unflatten(1, group) for part, group in zip(parts, groups, strict=True)]
+
+
+def _parts(groups: Groups, most_rows: int) -> Iterator[Groups]:
+    """The groups cut into consecutive parts of at most `most_rows` rows, or one class each."""
+    part: list[tuple[int, int]] = []
+    room = most_rows
+    for count, length in groups:
+        while count:
+            fit = max(min(count, room // length), 0 if part else 1)
+            if fit:
+                part.append((fit, length))
+                count, room = count - fit, room - fit * length
+            if count:
+                yield tuple(part)
+                part, room = [], most_rows
+    yield tuple(part)
 
 
 def _attend_tails(

@@ -5,7 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frozen_clip import FrozenCLIP, blend, insert, overwrite
+from frozen_clip import FrozenCLIP, blend, insert, overwrite, text
 from tests import plain
 
 WORDS = [
@@ -62,6 +62,32 @@ def test_text_equals_plain(case):
     slow = plain.text(MODEL, prompts.ids_CL, edits, inserted=k)
     assert_same(fast, slow)
     assert_same(gradients(fast, tokens), gradients(slow, tokens))
+
+
+@pytest.mark.parametrize("most_rows", [1, 7, 20])
+@pytest.mark.parametrize("first", [1, 3])
+def test_many_classes_run_in_parts_with_the_same_gradients(most_rows, first, monkeypatch):
+    names, k = [*WORDS, "cat", "dog"], 3
+    tokens = torch.randn(2, k, 64, requires_grad=True)
+    edits = make_edits([first, 4], tokens, beta=0.5)
+    whole = CLIP.text(CLIP.prompts(names, "a {}."), edits)
+    monkeypatch.setattr(text, "MOST_ROWS", most_rows)
+    prompts = CLIP.prompts(names, "a {}.")
+    parts = CLIP.text(prompts, edits)
+    assert_same(parts, whole)
+    assert_same(parts, plain.text(MODEL, prompts.ids_CL, edits, inserted=k))
+    assert_same(gradients(parts, tokens), gradients(whole, tokens))
+    assert_same(CLIP.encode_text(prompts), plain.text(MODEL, prompts.ids_CL, {}))
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1), st.integers(1, 30))
+def test_parts_are_all_rows_in_order(groups, most_rows):
+    parts = list(text._parts(tuple(groups), most_rows))
+    lengths = [length for part in parts for count, length in part for _ in range(count)]
+    assert lengths == [length for count, length in groups for _ in range(count)]
+    for part in parts:
+        classes, rows = sum(c for c, _ in part), sum(c * length for c, length in part)
+        assert classes and (rows <= most_rows or classes == 1)
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,0 +1,68 @@
+"""Every command of the README is one that works: names, files, flags and targets exist."""
+
+import re
+import shlex
+
+import pytest
+
+import train
+from experiment.config import build_config
+from tests.toy_run import REPO
+from tools.demo import script_folders
+
+TEXT = (REPO / "README.md").read_text()
+
+
+def commands() -> list[str]:
+    """The indented lines that are commands, continued lines joined, comments cut."""
+    joined = re.sub(r"\\\n\s*", "", TEXT)
+    lines = [
+        line[4:].partition(" #")[0].strip() for line in joined.splitlines() if line[:4] == "    "
+    ]
+    starts = ("make ", "bash ", "python ")
+    return [line for line in lines if line.startswith(starts)]
+
+
+def test_there_are_commands():
+    assert len(commands()) >= 12
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("make ")])
+def test_make_targets(command):
+    assert re.search(rf"^{command.split()[1]}:", (REPO / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("bash ")])
+def test_scripts(command):
+    _, script, *arguments = command.split()
+    assert (REPO / script).is_file()
+    for argument in arguments:
+        is_method = (REPO / "scripts" / argument / "base2new_train.sh").is_file()
+        assert is_method or (REPO / "configs/datasets" / f"{argument}.yaml").is_file()
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python train.py")])
+def test_training_commands(command, monkeypatch):
+    monkeypatch.chdir(REPO)
+    cfg, _ = build_config(train.parse_args(shlex.split(command)[2:]))
+    assert cfg.TASK and cfg.OUTPUT_DIR and cfg.DATASET.NAME
+
+
+def test_methods_of_the_demo():
+    named = re.search(r'METHODS="([^"]+)"', TEXT)[1].split()
+    assert set(named) <= set(script_folders())
+
+
+def test_the_file_tree_is_there():
+    tree = TEXT[TEXT.index("## What is where") : TEXT.index("A new method is a file")]
+    folder = REPO
+    for line in tree.splitlines():
+        if not line.startswith("    "):
+            continue
+        indent = len(line) - len(line.lstrip())
+        names = re.match(r"\s+((?:[\w.*]+/?)(?:, [\w.]+)*)", line)[1].split(", ")
+        place = REPO if indent == 4 else folder
+        for name in names:
+            assert list(place.glob(name.rstrip("/"))), line
+        if indent == 4 and names[0].endswith("/"):
+            folder = REPO / names[0]
