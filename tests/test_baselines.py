@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from dassl.utils import save_checkpoint
 from frozen_clip import FrozenCLIP, insert, overwrite
 from frozen_clip.prompts import token_counts, tokenize
-from tests import plain
 from tests.test_frozen_clip import WORDS, assert_same
 from tests.toy_run import build, classify, command
+from tools.benchmark import plain
 from trainers import cocoop, coop, ivlp, maple, vpt
 from trainers.base import normalize
 from trainers.context import Context

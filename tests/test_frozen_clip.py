@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frozen_clip import FrozenCLIP, blend, insert, overwrite, text
-from tests import plain
+from tools.benchmark import plain
 
 WORDS = [
     "cat",

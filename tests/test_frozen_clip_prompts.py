@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from frozen_clip import FrozenCLIP, overwrite
 from frozen_clip.prompts import build, token_counts, tokenize
-from tests import plain
 from tests.test_frozen_clip import WORDS, assert_same, gradients
+from tools.benchmark import plain
 
 MODEL = plain.random_clip(layers=(1, 3))
 CLIP = FrozenCLIP(MODEL, "random")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import frozen_clip
-from tests import plain
+from tools.benchmark import plain
 
 MODEL = plain.random_clip()
 

@@ -12,7 +12,7 @@ import train
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
 from experiment.config import build_config, default_config
-from tests import plain
+from tools.benchmark import plain
 
 REPO = Path(__file__).parents[1]
 CLASSES = ("red circle", "red square", "blue circle", "blue square", "green star", "pink ring")

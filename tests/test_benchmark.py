@@ -1,0 +1,67 @@
+"""The benchmark: both sides compute the same, and its table says so."""
+
+import pytest
+import torch
+
+from frozen_clip import FrozenCLIP
+from tools.benchmark import __main__ as benchmark
+from tools.benchmark import plain, worker
+from trainers import mmrl_plus
+
+CLIP = FrozenCLIP(plain.random_clip(), "random")
+CASE = {"method": "MMRL", "precision": "fp32", "classes": 5, "batch": 3, "steps": 1}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The worker with a CLIP of a few layers instead of ViT-B/16's size."""
+    monkeypatch.setattr(worker, "VIT_B16", (32, 224, 3, 64, 32, 77, 49408, 64, 1, 3))
+    monkeypatch.setattr(worker, "LAYERS", range(2, 4))
+
+
+@pytest.mark.parametrize("method", ["MMRL", "MMRLPlus"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_sides_agree(method, precision, small):
+    case = {**CASE, "method": method, "precision": precision, "device": "cpu"}
+    ours, slow = (worker.measure(worker.Case(side=s, **case)) for s in ("ours", "plain"))
+    tolerance = benchmark.TOLERANCE[precision]
+    assert ours.loss == pytest.approx(slow.loss, rel=tolerance)
+    assert ours.gradient == pytest.approx(slow.gradient, rel=tolerance)
+    assert min(ours.step, slow.step, ours.images, slow.images) > 0
+
+
+def test_plain_loss_is_the_methods_loss():
+    prompts = CLIP.prompts(["cat", "great white shark", "dog"], "{} texture.")
+    images, labels = torch.randn(2, 3, 32, 32), torch.tensor([2, 0])
+    learner = mmrl_plus.SharedRepresentationLearner(CLIP, 2, 4, 16, res_rank=2, proj_rank=3)
+    method = mmrl_plus.MMRLPlusMethod(CLIP, prompts, learner, [1, 3], 0.6, 2.0, beta=0.3)
+    ours = sum(method.losses(method(images), labels).values())
+    slow = plain.mmrl_loss(method, images, labels)
+    assert torch.allclose(ours, slow, rtol=1e-5)
+    for fast, plain_one in zip(
+        torch.autograd.grad(ours, list(learner.parameters())),
+        torch.autograd.grad(slow, list(learner.parameters())),
+        strict=True,
+    ):
+        assert torch.allclose(fast, plain_one, rtol=1e-3, atol=1e-5)
+
+
+def test_sides_that_differ_are_refused(monkeypatch):
+    losses = {"ours": 1.0, "plain": 1.1}
+    monkeypatch.setattr(
+        benchmark,
+        "run",
+        lambda case: {
+            **{"step": 1.0, "images": 1.0, "memory": 1, "gradient": 1.0},
+            "loss": losses[case["side"]],
+        },
+    )
+    with pytest.raises(RuntimeError, match=r"loss is 1\.0, plain 1\.1: not the same result"):
+        benchmark.compare({**CASE, "device": "cpu"}, rounds=1)
+
+
+def test_names_are_seeded_and_as_many_as_asked():
+    names = worker.class_names(300)
+    assert names == worker.class_names(300) and len(names) == 300
+    words = [len(name.split()) for name in names]
+    assert {1, 2, 3} <= set(words) and max(words) <= 5

@@ -1,0 +1,169 @@
+"""One measurement, in a process of its own: one side, method, precision and size.
+
+    python -m tools.benchmark.worker '{"side": "ours", "method": "MMRL", ...}'
+
+prints one line of JSON: what `Case` describes -> what `Measured` holds.
+"""
+
+import json
+import sys
+import time
+import warnings
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # of clip-anytorch
+
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from frozen_clip import FrozenCLIP  # noqa: E402
+from tools.benchmark import plain  # noqa: E402
+from trainers import mmrl, mmrl_plus  # noqa: E402
+
+VIT_B16 = (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)  # arguments of clip.model.CLIP
+LAYERS = range(6, 13)
+# How many words a class name has, roughly as in ImageNet's list.
+WORDS_PER_NAME = (0.35, 0.40, 0.17, 0.06, 0.02)
+
+
+class Case(NamedTuple):
+    side: str  # 'ours' or 'plain'
+    method: str  # 'MMRL' or 'MMRLPlus'
+    precision: str  # 'fp32' or 'bf16'
+    classes: int
+    batch: int
+    steps: int
+    device: str
+
+
+class Measured(NamedTuple):
+    """`step`: median seconds of a training step; `images`: per second in evaluation, text
+    features given; `memory`: peak bytes above the loaded model; `loss` of the first step and
+    `gradient`, the norm of all its gradients."""
+
+    step: float
+    images: float
+    memory: int
+    loss: float
+    gradient: float
+
+
+def class_names(count: int) -> list[str]:
+    """Names of whole words of CLIP's vocabulary, seeded."""
+    from clip.simple_tokenizer import SimpleTokenizer
+
+    words = [w[:-4] for w in SimpleTokenizer().encoder if w.endswith("</w>") and w[:-4].isalpha()]
+    generator = torch.Generator().manual_seed(0)
+    share = torch.tensor(WORDS_PER_NAME)
+    lengths = torch.multinomial(share, count, replacement=True, generator=generator) + 1
+    picks = torch.randint(len(words), (count, len(WORDS_PER_NAME)), generator=generator)
+    return [
+        " ".join(words[i] for i in row[:length])
+        for row, length in zip(picks.tolist(), lengths.tolist(), strict=True)
+    ]
+
+
+def build_method(case: Case) -> mmrl.MMRLMethod:
+    """The method around a random CLIP of ViT-B/16's size; the same for both sides."""
+    from clip.model import CLIP
+
+    torch.manual_seed(0)
+    clip = FrozenCLIP(CLIP(*VIT_B16).to(case.device), "random ViT-B/16")
+    prompts = clip.prompts(class_names(case.classes), "a photo of a {}.")
+    torch.manual_seed(1)
+    if case.method == "MMRL":
+        learner = mmrl.RepresentationLearner(clip, len(LAYERS), 5, 512).to(case.device)
+        return mmrl.MMRLMethod(clip, prompts, learner, LAYERS, 0.7, 0.5)
+    learner = mmrl_plus.SharedRepresentationLearner(clip, len(LAYERS), 5, 512, 4, 64)
+    learner.to(case.device)
+    return mmrl_plus.MMRLPlusMethod(clip, prompts, learner, LAYERS, 0.7, 0.5, beta=0.9)
+
+
+class Memory:
+    """Peak above what is held when it is made: of the allocator on CUDA, else of the process."""
+
+    def __init__(self, device: str):
+        self.cuda = device == "cuda"
+        if self.cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            self.start = torch.cuda.memory_allocated()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+            self.start = self._status("VmRSS")
+
+    def peak(self) -> int:
+        now = torch.cuda.max_memory_allocated() if self.cuda else self._status("VmHWM")
+        return now - self.start
+
+    @staticmethod
+    def _status(field: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
+
+
+def clock(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure(case: Case) -> Measured:
+    method = build_method(case)
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randn(case.batch, 3, 224, 224, generator=generator).to(case.device)
+    labels = torch.randint(case.classes, (case.batch,), generator=generator).to(case.device)
+    optimizer = torch.optim.AdamW(method.learner.parameters(), lr=1e-3, weight_decay=5e-4)
+    memory = Memory(case.device)
+    seconds, loss, gradient = [], 0.0, 0.0
+    for step in range(case.steps + 1):  # the first warms up
+        start = clock(case.device)
+        optimizer.zero_grad()
+        value = training_loss(case, method, images, labels)
+        value.backward()
+        if step == 0:
+            loss, gradient = value.item(), total_norm(method)
+        optimizer.step()
+        seconds.append(clock(case.device) - start)
+    step_time = torch.tensor(seconds[1:]).median().item()
+    return Measured(step_time, images_per_second(case, method), memory.peak(), loss, gradient)
+
+
+def autocast(case: Case) -> AbstractContextManager:
+    return torch.autocast(case.device, torch.bfloat16, enabled=case.precision == "bf16")
+
+
+def training_loss(case: Case, method: mmrl.MMRLMethod, images: Tensor, labels: Tensor) -> Tensor:
+    with autocast(case):
+        if case.side == "plain":
+            return plain.mmrl_loss(method, images, labels)
+        return sum(method.losses(method(images), labels).values())
+
+
+def total_norm(method: mmrl.MMRLMethod) -> float:
+    return torch.stack([p.grad.norm() for p in method.learner.parameters()]).norm().item()
+
+
+@torch.inference_mode()
+def images_per_second(case: Case, method: mmrl.MMRLMethod, batch: int = 16) -> float:
+    """Of the image side: both sides compute the text features once per evaluation."""
+    images = torch.randn(batch, 3, 224, 224, device=case.device)
+    learner = method.learner
+    edits = method.edits(learner.vision_aligner(learner.rep_tokens))
+    k = len(learner.rep_tokens)
+    seconds = []
+    for _ in range(3):
+        start = clock(case.device)
+        with autocast(case):
+            if case.side == "plain":
+                plain.features(method.clip.clip, images, edits, k, method.rep_projection())
+            else:
+                method.image_features(images)
+        seconds.append(clock(case.device) - start)
+    return batch / min(seconds)
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Case(**json.loads(sys.argv[1])))._asdict()))
