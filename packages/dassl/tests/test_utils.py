@@ -266,3 +266,8 @@ def test_values_on_a_device_are_not_read_before_they_are_wanted():
     assert meter.meters["loss"].avg == pytest.approx(float(torch.tensor(0.1)), rel=1e-12)
     assert meter.meters["loss"].val == pytest.approx(0.1)
     assert DeviceTensor.waits > 0
+
+
+def test_nothing_is_suggested_where_nothing_was_asked_for():
+    with pytest.raises(ValueError, match=r"Unknown trainer '': expected one of \['CoOp'\]$"):
+        check_availability("", ["CoOp"], what="trainer")

@@ -83,9 +83,9 @@ def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
 
 
 def suggestion(requested: str, available: Iterable[str]) -> str:
-    """Return ' (do you mean ...?)', or nothing if there is nothing to mean."""
+    """Return ' (do you mean ...?)', or nothing if nothing was asked for or is there."""
     nearest = get_most_similar_str_to_a_from_b(str(requested), available)
-    return "" if nearest is None else f" (do you mean {nearest!r}?)"
+    return f" (do you mean {nearest!r}?)" if requested and nearest else ""
 
 
 def check_availability(requested: str, available: Sequence[str], what: str = "name") -> None:
