@@ -184,6 +184,7 @@ def real(name, *arguments, toy, output, **env):
     )
 
 
+@pytest.mark.slow
 def test_base_to_new_by_script_from_another_folder(toy, tmp_path):
     output = tmp_path / "out"
     done = real("mmrl/base2new_train.sh", "colored_shapes", "1", toy=toy, output=output)
