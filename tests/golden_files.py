@@ -18,8 +18,8 @@ LOGITS, REST = 1e-4, 1e-5  # tolerances
 Renaming = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
-@cache
-def clip() -> FrozenCLIP:
+def clip_state() -> dict[str, Tensor]:
+    """The tensors of the golden CLIP, by OpenAI's names."""
     with np.load(FOLDER / "clip_tiny.npz") as arrays:
         state = {
             name.removeprefix("clip/"): torch.from_numpy(arrays[name])
@@ -29,8 +29,12 @@ def clip() -> FrozenCLIP:
         vocab_size = int(arrays["meta/vocab_size"])
     ids, rows = state.pop("token_embedding.ids"), state.pop("token_embedding.rows")
     table = torch.zeros(vocab_size, rows.shape[1])
-    state["token_embedding.weight"] = table.index_copy(0, ids.long(), rows)
-    return FrozenCLIP(build(state), "golden")
+    return {**state, "token_embedding.weight": table.index_copy(0, ids.long(), rows)}
+
+
+@cache
+def clip() -> FrozenCLIP:
+    return FrozenCLIP(build(clip_state()), "golden")
 
 
 class Golden:

@@ -8,7 +8,7 @@ import torch
 
 import train
 from dassl.engine import TRAINER_REGISTRY
-from tests.golden_files import FOLDER, Golden
+from tests.golden_files import Golden, clip_state
 from tests.toy_run import build, command, trainer_names
 
 trainer_names()  # registers them
@@ -29,22 +29,13 @@ LORA_KEYS = ("RES_LORA_DIM", "PROJ_LORA_DIM")
 @pytest.fixture(scope="module")
 def golden_clip(tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
     """The golden CLIP as a weights file, and its tensors."""
-    with np.load(FOLDER / "clip_tiny.npz") as arrays:
-        state = {
-            name.removeprefix("clip/"): torch.from_numpy(arrays[name])
-            for name in arrays.files
-            if name.startswith("clip/")
-        }
-        vocab_size = int(arrays["meta/vocab_size"])
-    ids, rows = state.pop("token_embedding.ids"), state.pop("token_embedding.rows")
-    table = torch.zeros(vocab_size, rows.shape[1])
-    state["token_embedding.weight"] = table.index_copy(0, ids.long(), rows)
+    state = clip_state()
     file = tmp_path_factory.mktemp("clip") / "golden.pt"
     torch.save(state, file)
     return file, state
 
 
-def public_state(golden: Golden, clip_state: dict, folder: str) -> dict[str, torch.Tensor]:
+def public_state(golden: Golden, frozen_state: dict, folder: str) -> dict[str, torch.Tensor]:
     """What the published code saves: all of the model, or of its prompt learner."""
     learned, classes = golden.group("param"), len(golden.meta["classnames"])
     buffers = {
@@ -56,10 +47,10 @@ def public_state(golden: Golden, clip_state: dict, folder: str) -> dict[str, tor
         whole = {**learned, **buffers}
         start = "prompt_learner."
         return {k.removeprefix(start): v for k, v in whole.items() if k.startswith(start)}
-    text = {k: v for k, v in clip_state.items() if not k.startswith("visual.")}
+    text = {k: v for k, v in frozen_state.items() if not k.startswith("visual.")}
     frozen = {f"text_encoder.{k}": v for k, v in text.items() if "embedding.weight" not in k}
-    frozen |= {f"image_encoder.{k[7:]}": v for k, v in clip_state.items() if k not in text}
-    return {"logit_scale": clip_state["logit_scale"], **frozen, **buffers, **learned}
+    frozen |= {f"image_encoder.{k[7:]}": v for k, v in frozen_state.items() if k not in text}
+    return {"logit_scale": frozen_state["logit_scale"], **frozen, **buffers, **learned}
 
 
 def save_public(run: Path, folder: str, state: dict, epoch: int = 5) -> Path:
@@ -103,9 +94,9 @@ def golden_trainer(golden: Golden, name: str, toy, clip_file: Path, output: Path
 def case(request, toy, golden_clip, tmp_path):
     """A golden file, the trainer of its config, and the state of a public run."""
     golden, (name, folder) = Golden(f"{request.param}.npz"), CASES[request.param]
-    file, clip_state = golden_clip
+    file, frozen_state = golden_clip
     trainer = golden_trainer(golden, name, toy, file, tmp_path / "ours")
-    return golden, trainer, public_state(golden, clip_state, folder)
+    return golden, trainer, public_state(golden, frozen_state, folder)
 
 
 def assert_golden(golden: Golden, trainer):
@@ -144,8 +135,8 @@ def test_a_run_that_kept_its_best_epoch_alone(case, tmp_path):
 
 def test_public_vpt(toy, golden_clip, tmp_path):
     """There are no golden numbers of it; its tensors are PromptSRC's of the vision tower."""
-    golden, (file, clip_state) = Golden("baselines/promptsrc.npz"), golden_clip
-    state = public_state(golden, clip_state, "VLPromptLearner")
+    golden, (file, frozen_state) = Golden("baselines/promptsrc.npz"), golden_clip
+    state = public_state(golden, frozen_state, "VLPromptLearner")
     state = {k: v for k, v in state.items() if "prompt_learner" not in k}
     state = {k: v for k, v in state.items() if not k.startswith("text_encoder") or "VPT" not in k}
     node = "TRAINER.VPT"
@@ -157,8 +148,8 @@ def test_public_vpt(toy, golden_clip, tmp_path):
 
 
 def test_by_the_command(toy, golden_clip, tmp_path):
-    golden, (file, clip_state) = Golden("mmrl/mmrl_C1.npz"), golden_clip
-    state = public_state(golden, clip_state, "MultiModalRepresentationLearner")
+    golden, (file, frozen_state) = Golden("mmrl/mmrl_C1.npz"), golden_clip
+    state = public_state(golden, frozen_state, "MultiModalRepresentationLearner")
     run = save_public(tmp_path / "public", "MultiModalRepresentationLearner", state)
     opts = (*options(golden, "MMRL"), "MODEL.BACKBONE.NAME", str(file))
     flags = ("--eval-only", "--model-dir", str(run), "--load-epoch", "5")
