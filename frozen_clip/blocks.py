@@ -29,4 +29,9 @@ def attend(
 def finish(block: nn.Module, x: Tensor, attended: Tensor) -> Tensor:
     """The rest of the block for rows `x` (..., D) and what they attended to (..., D)."""
     x = x + F.linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
-    return x + block.mlp(block.ln_2(x))
+    return x + block.mlp.c_proj(quick_gelu(block.mlp.c_fc(block.ln_2(x))))
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """CLIP's `x * sigmoid(1.702 x)`, written such that a backward pass keeps one tensor."""
+    return F.silu(1.702 * x) / 1.702

@@ -201,17 +201,26 @@ def _attend_tails(
 ) -> Tensor:
     """Attention of tails of one length over their head and themselves: (B, C * Q, D).
 
-    Q is T, or 1 for the end-of-text row, which sees everything and needs no mask.
+    Q is T, or 1 for the end-of-text row, which sees everything and needs no mask. The head's
+    keys and values stand in no class's memory: all tails meet them in one product.
     """
-    heads, (classes, queries) = len(head_k_BHD), q_BCQD.shape[1:3]
+    heads, (classes, queries) = block.attn.num_heads, q_BCQD.shape[1:3]
+    q, k, v = (_by_attention_head(t, heads) for t in (q_BCQD, k_BCTD, v_BCTD))  # (B, A, C, T, d)
+    head_k, head_v = (_by_attention_head(t, heads) for t in (head_k_BHD, head_v_BHD))
+    q = q * q.shape[-1] ** -0.5
+    to_tail = q @ k.mT
+    if queries > 1:
+        to_tail = to_tail.masked_fill(~_causal(queries, 0, q.device), float("-inf"))
+    to_head = (q.flatten(2, 3) @ head_k.mT).unflatten(2, (classes, queries))
+    share = torch.cat([to_head, to_tail], dim=-1).softmax(dim=-1, dtype=torch.float32).to(v.dtype)
+    of_head, of_tail = share[..., : head_k.shape[2]], share[..., head_k.shape[2] :]
+    attended = (of_head.flatten(2, 3) @ head_v).view_as(q) + of_tail @ v
+    return attended.movedim(1, 3).flatten(3).flatten(1, 2)
 
-    def behind_head(head_BHD: Tensor, tails_BCTD: Tensor) -> Tensor:
-        head_BCHD = head_BHD[:, None].expand(-1, classes, -1, -1)
-        return torch.cat([head_BCHD, tails_BCTD], dim=2).flatten(0, 1)
 
-    k, v = behind_head(head_k_BHD, k_BCTD), behind_head(head_v_BHD, v_BCTD)
-    mask = None if queries == 1 else _causal(queries, head_k_BHD.shape[1], k.device)
-    return attend(block, q_BCQD.flatten(0, 1), k, v, mask).view(heads, classes * queries, -1)
+def _by_attention_head(rows: Tensor, heads: int) -> Tensor:
+    """Rows (B, ..., L, D) as (B, A, ..., L, D / A) of A attention heads."""
+    return rows.unflatten(-1, (heads, -1)).movedim(-2, 1)
 
 
 def _causal(rows: int, before: int, device: torch.device) -> Tensor:

@@ -21,14 +21,22 @@ SMALL = "small"
 SMALL_FILE = Path(__file__).parents[1] / "tools" / "small_clip" / "weights.npz"
 StateDict = dict[str, Tensor]
 
+CONVERTED_BY_AUTOCAST = (nn.Linear, nn.MultiheadAttention)
+CONVERTED_BY_OPENAI = (nn.Conv2d, *CONVERTED_BY_AUTOCAST)
+
 
 def load(
     name: str,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     download_root: str | os.PathLike | None = None,
+    products: torch.dtype | None = None,
 ) -> FrozenCLIP:
     """A frozen CLIP by name or file, its weights in `dtype` (float16: as OpenAI converts).
+
+    `products` is the number format of an autocast that this CLIP will always run under: the
+    weights that autocast would convert at every use are converted once, which changes no bit
+    of any result. Default: none.
 
     No random number is drawn. Downloads go to `download_root`, by default `~/.cache/clip`.
     Raises ValueError for an unknown name or a file that holds no CLIP, and OSError when a
@@ -42,7 +50,9 @@ def load(
     model = build(state, source=name)
     model.to(dtype=torch.float32)
     if dtype != torch.float32:
-        _lower(model, dtype)
+        _lower(model, dtype, CONVERTED_BY_OPENAI)
+    if products is not None:
+        lower_products(model, products)
     return FrozenCLIP(model.to(device), name, known_ids)
 
 
@@ -182,10 +192,16 @@ def _count(state: StateDict, prefix: str) -> int:
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
 
 
-def _lower(model: nn.Module, dtype: torch.dtype) -> None:
+def lower_products(model: nn.Module, dtype: torch.dtype) -> None:
+    """Convert what autocast(dtype) would at every use, but for the first convolution, whose
+    format is the CLIP's `dtype`, that of learned tokens."""
+    _lower(model, dtype, CONVERTED_BY_AUTOCAST)
+
+
+def _lower(model: nn.Module, dtype: torch.dtype, kinds: tuple[type[nn.Module], ...]) -> None:
     """Weights of products in `dtype`; norms and embeddings stay float32, as OpenAI has it."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.MultiheadAttention):
+        if isinstance(module, kinds):
             module.to(dtype)
     for name, parameter in model.named_parameters():
         if name in ("text_projection", "visual.proj"):

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frozen_clip import FrozenCLIP, blend, insert, overwrite, text
+from frozen_clip.weights import lower_products
 from tools.benchmark import plain
 
 WORDS = [
@@ -28,6 +29,7 @@ def edited(draw):
     k = draw(st.integers(1, 8))
     beta = draw(st.sampled_from([None, 0.3, 1.0]))
     names = draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=6))
+    names.append(" ".join(["cat"] * draw(st.integers(1, 30))))
     return layers, k, beta, names, draw(st.sampled_from(TEMPLATES)), draw(st.integers(0, 99))
 
 
@@ -156,6 +158,24 @@ def test_under_autocast_inserted_tokens_promote_the_stream():
         slow = plain.vision(MODEL, images, {2: insert(tokens), 3: spy})[:, :3]
     assert seen["above"] == torch.float32
     assert_same(fast.float(), slow.float(), tolerance=2e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_converted_once_give_the_same_bits_under_autocast(dtype):
+    once = FrozenCLIP(plain.random_clip(), "random")
+    lower_products(once.clip, dtype)
+    assert once.dtype == torch.float32 and once.vision_projection.dtype == dtype
+    tokens, images = torch.randn(2, 3, 64, requires_grad=True), torch.randn(2, 3, 32, 32)
+
+    def results(clip):
+        prompts = clip.prompts(WORDS, "a photo of a {}.")
+        edits = make_edits([2, 3], tokens, beta=0.3)
+        with torch.autocast("cpu", dtype):
+            w, v = clip.text(prompts, edits), clip.vision(images, edits, rows=4, plain=True)
+            f = v.edited @ clip.vision_projection
+        return [w, f, v.plain, gradients(w, tokens), gradients(f, tokens)]
+
+    assert all(map(torch.equal, results(once), results(CLIP)))
 
 
 def test_cannot_be_woken():

@@ -19,10 +19,11 @@ import frozen_clip
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import count_num_param, set_random_seed
+from dassl.utils import count_num_param, return_freed_memory, set_random_seed
 from frozen_clip import FrozenCLIP, Prompts
 from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
 from trainers.checks import check_image_size, check_precision, check_task, cuda_is_used
+from trainers.parts import LargestParts
 from trainers.public import PublicNames
 from trainers.templates import template_of
 
@@ -100,8 +101,11 @@ class CLIPTrainer(TrainerX):
     def build_model(self) -> None:
         cfg = self.cfg
         dtype = torch.float16 if self.settings.PREC == "fp16" else torch.float32
+        products = self.half if self.settings.PREC == "amp" else None
+        if self.device.type == "cpu":
+            return_freed_memory()
         print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
-        clip = frozen_clip.load(cfg.MODEL.BACKBONE.NAME, self.device, dtype)
+        clip = frozen_clip.load(cfg.MODEL.BACKBONE.NAME, self.device, dtype, products=products)
         check_image_size(cfg.INPUT.SIZE, clip)
         if cfg.SEED >= 0:  # so that the learner starts alike, whatever came before
             set_random_seed(cfg.SEED)
@@ -119,14 +123,24 @@ class CLIPTrainer(TrainerX):
         self.optim = build_optimizer(learner, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model(self.model_name, learner, self.optim, self.sched)
+        self.step = self.plain_step
+        if self.cfg.TRAIN.COMPILE:
+            from trainers.compiled import CompiledStep  # late: the compiler is slow to import
+
+            precision = torch.float32 if self.settings.PREC == "fp32" else self.half
+            self.step = CompiledStep(self.plain_step, learner, precision)
 
     def _scales(self) -> bool:
         return self.device.type == "cuda" and self.settings.PREC != "fp32"
 
+    @property
+    def half(self) -> torch.dtype:
+        """The half precision of this device: float16 on CUDA, bfloat16 on a CPU."""
+        return torch.float16 if self.device.type == "cuda" else torch.bfloat16
+
     def autocast(self) -> AbstractContextManager:
-        """Half precision where PREC asks for it: float16 on CUDA, bfloat16 on a CPU."""
-        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype, enabled=self.settings.PREC != "fp32")
+        """Half precision where PREC asks for it."""
+        return torch.autocast(self.device.type, self.half, enabled=self.settings.PREC != "fp32")
 
     # Training
 
@@ -137,9 +151,7 @@ class CLIPTrainer(TrainerX):
 
     def forward_backward(self, batch: dict) -> dict:
         images, labels = self.parse_batch_train(batch)
-        with self.autocast():
-            outputs = self.method(images)
-            terms = self.method.losses(outputs, labels)
+        terms, logits = self.step(images, labels)
         loss = sum(terms.values())
         self.detect_anomaly(loss)
         self.optim.zero_grad()
@@ -148,9 +160,15 @@ class CLIPTrainer(TrainerX):
         self.scaler.update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        accuracy = compute_accuracy(self.method.training_logits(outputs), labels)[0]
+        accuracy = compute_accuracy(logits, labels)[0]
         named = {name: term.detach() for name, term in terms.items()}
         return {"loss": loss.detach(), "acc": accuracy, **named}
+
+    def plain_step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The named terms of the loss, and the logits (N, C) that answer."""
+        with self.autocast():
+            outputs = self.method(images)
+            return self.method.losses(outputs, labels), self.method.training_logits(outputs)
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
         return self._images_and_labels(batch)
@@ -184,11 +202,13 @@ class CLIPTrainer(TrainerX):
         self.set_model_mode("eval")
         self.evaluator.reset()
         print(f"Evaluate on the *{split}* set")
+        parts = LargestParts(self.device)
         with self.autocast():
             w = self.method.text_features()
             for batch in tqdm(loader, desc=split, leave=False, disable=None):
                 images, labels = self.parse_batch_test(batch)
-                self.evaluator.process(self.method.classify(images, w, self.seen), labels)
+                logits = parts(lambda part: self.method.classify(part, w, self.seen), images)
+                self.evaluator.process(logits, labels)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
