@@ -102,7 +102,7 @@ def test_latex_can_be_typeset(tree, capsys):
 
 def test_github_marks_are_no_lists(tree, capsys):
     printed = out(capsys, tree, "--format", "github")
-    assert "\n\\* incomplete" in printed
+    assert "|\n\n\\* incomplete" in printed
     assert "| eurosat" in printed
 
 

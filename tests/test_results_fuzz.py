@@ -35,7 +35,9 @@ def folder(tmp_path_factory):
 
 
 @FUZZ
-@given(LOGS, st.booleans(), st.sampled_from([1, 64, 300, 5000]))
+@given(LOGS, st.booleans(), st.integers(1, 2000))
+@example(EPOCHS + block(6561) + "Finish training\n", False, 130)
+@example("Evaluate on the *val* set\n" + block(6561), True, 110)
 def test_the_end_of_a_log_says_what_all_of_it_says(folder, content, test_log, tail):
     file = write(folder / "log.txt", content)
     whole = logs._Reader(test_log).read(BytesIO(content.encode())).close()

@@ -82,6 +82,12 @@ def test_log_header_tells_backbone_and_epoch(tmp_path):
     assert (run.backbone, run.load_epoch) == ("RN50", 50)
 
 
+def test_the_log_tells_the_epoch_that_an_evaluation_loaded(tmp_path):
+    write(tmp_path / "log.txt", "** Arguments **\nload_epoch: 5\n")
+    write(tmp_path / "results.json", results(6561, eval_only=True))
+    assert read_run(tmp_path).load_epoch == 5
+
+
 def test_a_copied_run_is_noticed(tmp_path):
     folder = place(tmp_path / "base2new", "train_base", "dtd", 2)
     write(folder / "results.json", results(6561, seed=1, shots=16))

@@ -140,14 +140,16 @@ def _read(path: Path, names: list[str], test_log: bool) -> Run:
     place = place_of(path)
     notes: list[str] = []
     record: dict[str, Any] = {}
+    logs = [path / name for name in sorted(filter(_LOG.fullmatch, names), key=natural_key)]
     if RECORD in names:
         try:
             record, metrics = read_record(path / RECORD)
         except (OSError, ValueError) as error:
             notes.append(f"{RECORD} is not used: {error}")
         else:
+            if logs and record.get("eval_only") is True and "load_epoch" not in record:
+                place["load_epoch"] = read_head(logs[-1]).get("load_epoch")
             return _from_record(path, record, metrics, place)
-    logs = [path / name for name in sorted(filter(_LOG.fullmatch, names), key=natural_key)]
     if not logs and not notes:
         return Run(path, "missing", f"no log.txt and no {RECORD}", **place)
     log, result = _newest_result(logs, test_log, notes)
@@ -162,12 +164,13 @@ def _read(path: Path, names: list[str], test_log: bool) -> Run:
 def _from_record(
     path: Path, record: dict[str, Any], metrics: dict[str, float], place: dict[str, Any]
 ) -> Run:
-    """The run that a sound results.json describes; the path goes before what the file says."""
+    """The run that a sound results.json describes; what the place says goes before it."""
     said = {
         "dataset": _said(record, "dataset", str),
         "trainer": _said(record, "trainer", str),
         "shots": _said(record, "shots", int),
         "seed": _said(record, "seed", int),
+        "load_epoch": _said(record, "load_epoch", int),
     }
     notes = [
         f"{RECORD} says {name} {said[name]}, the folder {place[name]}"
@@ -184,7 +187,6 @@ def _from_record(
         tuple(notes),
         **(said | place),
         backbone=_said(record, "backbone", str),
-        load_epoch=_said(record, "load_epoch", int),
         tested_on=_said(record, "split", str),
     )
 

@@ -181,7 +181,8 @@ def _legend(sheet: Sheet, marks: bool) -> list[str]:
         lines.append("† not over the same data sets as other averages: compare those in common")
     if any(_seeds_differ(sheet, grid.cell(*place)) for place in sheet.places):
         lines.append(f"(n): mean of n seeds instead of {sheet.usual}")
-    return [_plain(sheet.style, lines)] if lines else []
+    markdown = sheet.style.format == "github"  # where a line right below would be a row
+    return [""] * markdown + [_plain(sheet.style, lines)] if lines else []
 
 
 def _incomplete(sheet: Sheet) -> str:
