@@ -39,9 +39,7 @@ def test_trainers_as_rows(tree, capsys):
     assert base["dtd"] == ["eurosat", "Average", "Average of 1 in common"]
     assert base["MMRL"] == ["81.00 ± 1.00", "91.00 ± 1.00", "86.00 ± 1.00", "81.00 ± 1.00"]
     assert base["CoOp"] == ["72.00 ± 2.00", "missing*", "72.00 ± 2.00 (1/2)†", "72.00 ± 2.00"]
-    assert (
-        base["(k/n)†: over k of n data sets, not the same as others: compare those in common"] == []
-    )
+    assert base["(k/n)†: over k of n data sets, not those of the others: see those in common"] == []
 
 
 def test_data_sets_as_rows(tree, capsys):

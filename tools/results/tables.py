@@ -178,9 +178,7 @@ def _legend(sheet: Sheet, marks: bool) -> list[str]:
     if listed := _incomplete(sheet):
         lines.append(f"* incomplete{consequence}: {listed}")
     if marks:
-        lines.append(
-            "(k/n)†: over k of n data sets, not the same as others: compare those in common"
-        )
+        lines.append("(k/n)†: over k of n data sets, not those of the others: see those in common")
     if any(_seeds_differ(sheet, grid.cell(*place)) for place in sheet.places):
         lines.append(f"(n): mean of n seeds instead of {sheet.usual}")
     markdown = sheet.style.format == "github"  # where a line right below would be a row
