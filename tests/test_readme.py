@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+import parse_test_res
 import train
 from experiment.config import build_config
 from tests.toy_run import REPO
@@ -48,9 +49,14 @@ def test_training_commands(command, monkeypatch):
     assert cfg.TASK and cfg.OUTPUT_DIR and cfg.DATASET.NAME
 
 
+@pytest.mark.parametrize("command", [c for c in commands() if "parse_test_res.py" in c])
+def test_table_commands(command):
+    assert parse_test_res.parse_arguments(shlex.split(command)[2:]).directory.parts[0] == "output"
+
+
 def test_methods_of_the_demo():
-    named = re.search(r'METHODS="([^"]+)"', TEXT)[1].split()
-    assert set(named) <= set(script_folders())
+    for named in re.findall(r'METHODS="([^"]+)"', TEXT):
+        assert set(named.split()) <= set(script_folders())
 
 
 def test_the_file_tree_is_there():
