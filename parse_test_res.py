@@ -28,9 +28,11 @@ from tools.results.experiments import (
     multi_experiment,
     run_line,
 )
+from tools.results.grids import grids_of
 from tools.results.logs import METRICS
-from tools.results.runs import Run, find_runs, is_run, is_seed, read_run
-from tools.results.tables import protocol_tables
+from tools.results.places import is_seed
+from tools.results.runs import Run, find_runs, is_run, read_run
+from tools.results.tables import Style, draw_grids
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -73,13 +75,15 @@ def report(
     if multi_exp:
         return multi_experiment(directory, measure, test_log)
     runs = experiment_runs(directory, test_log)
-    if not is_seed(directory) and not any(is_seed(run.path) for run in runs):
+    if not is_seed(directory.name) and not any(is_seed(run.path.name) for run in runs):
         found = find_runs(directory, test_log)
         if placed := [run for run in found if run.protocol]:
-            lines = [run_line(run, measure.keyword) for run in placed if not run.metrics]
+            lines = [run_line(run, measure.metric) for run in placed if not run.metrics]
             lines += [f"in no table: {run.path}" for run in found if not run.protocol]
-            return "\n".join([protocol_tables(placed, measure), "", *lines]), placed
-    if not runs and (is_seed(directory) or is_run(directory)):
+            return "\n".join(
+                [draw_grids(grids_of(placed, measure.metric), Style(measure)), "", *lines]
+            ), placed
+    if not runs and (is_seed(directory.name) or is_run(directory)):
         runs = [read_run(directory, test_log)]
     return experiment_text(directory, runs, measure), runs
 
@@ -87,7 +91,7 @@ def report(
 def warnings(runs: list[Run]) -> list[str]:
     """What makes the report less than it seems."""
     lines = [f"warning: {run.path}: {note}" for run in runs for note in run.notes]
-    unfinished = sum(run.metrics is None for run in runs)
+    unfinished = sum(not run.complete for run in runs)
     if unfinished:
         lines.append(f"warning: {unfinished} of {len(runs)} runs unfinished and not averaged")
     return lines

@@ -58,7 +58,7 @@ def test_unfinished_runs_are_listed_and_not_averaged(tmp_path, capsys):
     out = capsys.readouterr().out.splitlines()
     assert out[2] == f"file: {tmp_path}/seed9/results.json. accuracy: 82.00%. "
     assert out[3].startswith(f"unfinished: {tmp_path}/seed10: training did not finish")
-    assert out[4] == f"unfinished: {tmp_path}/seed11: no log.txt and no results.json"
+    assert out[4] == f"missing: {tmp_path}/seed11: no log.txt and no results.json"
     assert out[6:] == [
         "* accuracy: 82.00% +- 0.82%",
         "warning: 2 of 5 runs unfinished and not averaged",
@@ -163,17 +163,26 @@ def test_base2new_over_seeds_and_what_is_missing(tmp_path, capsys):
     write(unfinished / "log.txt", "loading\n")
     base_and_new(tmp_path, "food101", 1, 50, 50, "CoOp/ctx")
     assert main([str(tmp_path)]) == 0
-    coop, mmrl = capsys.readouterr().out.split("MMRL, 16 shots (2 seeds)")
-    found = rows(mmrl)
-    assert found["dtd"] == ["82.00 ± 1.00", "40.00 ± 1.00", "53.77"]
-    assert found["eurosat"] == ["92.00 ± 1.63 (3)", "61.00 ± 0.82 (3)", "73.36"]
-    assert found["ucf101"] == ["75.00 ± 5.00", "50.00 (1/2)*", "60.00*"]
-    assert found["food101"] == ["missing*", "missing*", "-"]
-    assert found["Average of 2/4"] == ["87.00", "50.50", "63.91"]  # 2 * 87 * 50.5 / 137.5
-    assert "* incomplete, left out of the average: food101, ucf101" in mmrl
-    assert f"unfinished: {unfinished}: no result block in the log" in mmrl
-    assert "warning: 1 of 16 runs unfinished" in mmrl
-    assert rows(coop)["Average of 1/4"] == ["50.00", "50.00", "50.00"]
+    out = capsys.readouterr().out
+    base, new, hm = (rows(part) for part in out.split("16 shots, ")[1:])
+    assert base["dtd"] == ["missing*", "82.00 ± 1.00"]
+    assert new["dtd"] == ["missing*", "40.00 ± 1.00"]
+    assert hm["dtd"] == ["-", "53.77 ± 1.12"]  # of the means; seeds: 52.65 and 54.89
+    assert base["eurosat"] == ["missing*", "92.00 ± 1.63 (3)"]
+    assert new["eurosat"] == ["missing*", "61.00 ± 0.82 (3)"]
+    assert base["ucf101"] == ["missing*", "75.00 ± 5.00"]
+    assert new["ucf101"] == ["missing*", "50.00 (1/2)*"]
+    assert hm["ucf101"] == ["-", "60.00 (1/2)*"]
+    assert base["food101"] == ["50.00 (1)", "missing*"]
+    assert base["Average"] == ["50.00 (1/4)†", "87.00 (2/4)†"]
+    assert new["Average"] == ["50.00 (1/4)†", "50.50 (2/4)†"]
+    assert hm["Average"] == ["50.00 (1/4)†", "63.91 (2/4)†"]  # 2 * 87 * 50.5 / 137.5
+    assert hm["Average of 0 in common"] == ["-", "-"]
+    assert (
+        "* incomplete, left out of the average: CoOp: dtd, eurosat, ucf101; MMRL: food101, ucf101"
+    ) in out
+    assert f"unfinished: {unfinished}: no result block in the log" in out
+    assert "warning: 1 of 16 runs unfinished" in out
 
 
 def test_base2new_of_one_dataset_has_methods_as_rows(tmp_path, capsys):
@@ -227,7 +236,8 @@ def test_few_shot_table(tmp_path, capsys):
     assert found["2 shots"] == ["16 shots"]
     assert found["dtd"] == ["51.00 ± 1.00", "71.00 ± 1.00"]
     assert found["eurosat"] == ["80.00 ± 0.00", "90.00 (1/2)*"]
-    assert found["Average of 1/2"] == ["51.00", "71.00"]
+    assert found["Average"] == ["65.50 ± 0.50", "71.00 ± 1.00 (1/2)†"]
+    assert found["Average of 1 in common"] == ["51.00 ± 1.00", "71.00 ± 1.00"]
 
 
 def test_cross_dataset_tables(tmp_path, capsys):
@@ -238,9 +248,11 @@ def test_cross_dataset_tables(tmp_path, capsys):
         write(folder / "log.txt", block(correct, 10_000))
     write(place(tree, "test_target", "imagenet_a", 1) / "log.txt", block(4900, 10_000))
     main([str(tmp_path)])
-    source, targets = capsys.readouterr().out.split("MMRL, 16 shots, targets (1 seed)")
+    out = capsys.readouterr().out
+    assert "imagenet, 16 shots, source (1 seed)" in out
+    source, targets = out.split("MMRL, 16 shots, targets (1 seed)")
     targets, variants = targets.split("MMRL, 16 shots, domain generalisation (1 seed)")
-    assert rows(source)["imagenet"] == ["72.00"]
+    assert rows(source)["MMRL"] == ["72.00"]
     assert rows(targets)["Average"] == ["50.00"]
     assert rows(variants)["Average"] == ["57.00"]
     assert set(rows(variants)) >= {"imagenet_a", "imagenetv2"}
@@ -253,7 +265,8 @@ def test_cross_dataset_targets_are_due_for_every_trained_seed(tmp_path, capsys):
         write(log, trained(7200, 10_000))
     write(place(tree, "test_target", "dtd", 2) / "log.txt", block(4500, 10_000))
     main([str(tmp_path)])
-    assert rows(capsys.readouterr().out)["dtd"] == ["45.00 (1/2)*"]
+    _, targets = capsys.readouterr().out.split("dtd, 16 shots, targets (2 seeds)")
+    assert rows(targets)["MMRL"] == ["45.00 (1/2)*"]
 
 
 def test_reads_what_this_project_writes(tmp_path, capsys):
@@ -292,7 +305,7 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.stdout == f"unfinished: {tmp_path}/seed0: no log.txt and no results.json\n"
+    assert done.stdout == f"missing: {tmp_path}/seed0: no log.txt and no results.json\n"
     assert done.stderr == ""
 
 

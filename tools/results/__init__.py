@@ -1,0 +1,42 @@
+"""Results of runs: found, read, brought together. No torch, and nothing is ever written.
+
+    from tools.results import find_runs, grids_of, Measure
+
+    runs = find_runs("output")                # one flat list of Run, in natural order of paths
+    for run in runs:
+        run.state                             # complete, unfinished, missing or unreadable
+        run.metrics.get("accuracy")           # percent, all digits; {} unless complete
+        run.trainer, run.cfg, run.dataset, run.protocol, run.shots, run.seed, run.half
+        run.record                            # results.json as it is ({} without one)
+        run.reason, run.notes                 # why there is no result; what was not believed
+
+    for grid in grids_of(runs, "accuracy"):   # one comparison each: data sets x methods x parts
+        for method in grid.methods:           # labels: a trainer, with what tells two apart
+            cell = grid.cell("eurosat", method, "new")  # parts: base, new, HM; `4 shots`; metric
+            cell.mean, cell.spread(Measure()), cell.values, cell.lacking, cell.state
+            over = grid.complete(method, "new")          # or grid.common(): for all methods
+            grid.average(method, "new", over)            # a Cell; HM of the averages for "HM"
+        grid.notes                            # what must be said below a table of this grid
+
+`Run` says what each field holds, `Cell` what its states mean, `aggregate` has the formulas.
+Runs that lie in no protocol's tree have `protocol` None and are in no grid; what they are is taken
+from their results.json.
+"""
+
+from tools.results.cells import Cell, Measure
+from tools.results.grids import Grid, grids_of
+from tools.results.methods import methods_of
+from tools.results.runs import STATES, Run, find_runs, is_run, read_run
+
+__all__ = [
+    "STATES",
+    "Cell",
+    "Grid",
+    "Measure",
+    "Run",
+    "find_runs",
+    "grids_of",
+    "is_run",
+    "methods_of",
+    "read_run",
+]

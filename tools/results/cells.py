@@ -1,20 +1,19 @@
-"""From runs to the cells of a table, and from cells to text."""
+"""One place of a table: what several seeds of one thing gave."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
-from tabulate import tabulate
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tools.results.aggregate import ci95, harmonic_mean, mean, std
 from tools.results.runs import Run
+
+EMPTY = ("unreadable", "unfinished", "unmeasured", "missing", "unpaired")
 
 
 @dataclass(frozen=True)
 class Measure:
     """What a report shows: which metric, and which spread over seeds."""
 
-    keyword: str = "accuracy"
+    metric: str = "accuracy"
     ci95: bool = False
 
     def spread(self, values: Sequence[float]) -> float:
@@ -22,117 +21,84 @@ class Measure:
 
     @property
     def caption(self) -> str:
-        return f"{self.keyword} in %, mean ± {'95% interval' if self.ci95 else 'std'} over seeds"
+        return f"{self.metric} in %, mean ± {'95% interval' if self.ci95 else 'std'} over seeds"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a table: the values of the finished seeds, and how many seeds are due."""
+    """Mean and values by seed of the runs that are complete, and the seeds that are due.
 
-    values: tuple[float, ...]
-    due: int
-    started: bool
+    `state` is complete; partial: seeds are missing; or one of EMPTY, and then there is no mean.
+    unmeasured: complete runs without this metric; unpaired: two methods without a common seed.
+    """
+
+    state: str
+    mean: float | None = None
+    values: Mapping[int, float] = field(default_factory=dict)
+    due: tuple[int, ...] = ()
 
     @property
     def complete(self) -> bool:
-        return 0 < self.due == len(self.values)
+        return self.state == "complete"
 
-    def text(self, measure: Measure, usual: int) -> str:
-        """`81.23 ± 0.45`, with the number of seeds behind it when that is not `usual`.
+    @property
+    def lacking(self) -> list[int]:
+        """Seeds that are due and have no value."""
+        return [seed for seed in self.due if seed not in self.values]
 
-        A lone seed has no spread.
-        """
-        if not self.values:
-            return "unfinished*" if self.started else "missing*"
-        text = f"{mean(self.values):.2f}"
-        if len(self.values) > 1:
-            text += f" ± {measure.spread(self.values):.2f}"
-        if not self.complete:
-            return f"{text} ({len(self.values)}/{self.due})*"
-        return text if self.due == usual else f"{text} ({self.due})"
+    def spread(self, measure: Measure) -> float | None:
+        """Standard deviation or half of the 95% interval; None for fewer than two seeds."""
+        values = list(self.values.values())
+        return measure.spread(values) if len(values) > 1 else None
 
 
-Rows = dict[str, list[Cell]]
+def cell_of(runs: Iterable[Run], metric: str, due: Iterable[int] = ()) -> Cell:
+    """The cell of the seeds of one thing; the seeds of `runs` and those in `due` are due."""
+    runs = list(runs)
+    values = {run.seed: run.metrics[metric] for run in runs if metric in run.metrics}
+    seeds = tuple(sorted({*due, *(run.seed for run in runs)}))
+    if not values:
+        states = {"unmeasured" if run.complete else run.state for run in runs}
+        return Cell(next((s for s in EMPTY if s in states), "missing"), due=seeds)
+    return filled(values, seeds)
 
 
-def row_of_cells(
-    groups: Iterable[list[Run]], measure: Measure, due: Iterable[int] = ()
-) -> list[Cell]:
-    """One cell per group of runs; a seed seen in one of them, or in `due`, is due in all."""
-    groups = list(groups)
-    seeds = set(due).union(run.seed for group in groups for run in group)
-    return [
-        Cell(
-            tuple(run.metrics[measure.keyword] for run in group if run.metrics),
-            len(seeds),
-            bool(group),
-        )
-        for group in groups
-    ]
+def filled(values: Mapping[int, float], due: tuple[int, ...], centre: float | None = None) -> Cell:
+    """A cell with at least one value; its mean is that of the values if no `centre` is given."""
+    values = dict(sorted(values.items()))
+    state = "complete" if set(due) <= set(values) else "partial"
+    return Cell(state, mean(list(values.values())) if centre is None else centre, values, due)
 
 
-def table(
-    title: str,
-    header: list[str],
-    rows: Rows,
-    measure: Measure,
-    average: bool,
-    hm: bool = False,
-) -> str:
-    """Title, table and, where cells lack seeds, a line that names their rows.
-
-    The average row is over complete rows only. `hm` (for two columns, base and new) adds their
-    harmonic mean: in a row that of its two means over seeds, in the average row that of the two
-    averages.
-    """
-    usual = _usual(rows)
-    header = header + ["HM"] * hm
-    body = [
-        [name, *(cell.text(measure, usual) for cell in cells), *([_hm_text(cells)] if hm else [])]
-        for name, cells in rows.items()
-    ]
-    if average:
-        body.append(_average_row(rows, len(header), hm))
-    drawn = tabulate(
-        body,
-        headers=["", *header],
-        disable_numparse=True,
-        colalign=["left"] + ["right"] * len(header),
-    )
-    seeds = f"{usual} seed{'s' if usual != 1 else ''}"
-    return "\n".join([f"{title} ({seeds})", drawn, *_legend(rows, average)])
+def hm_cell(base: Cell, new: Cell) -> Cell:
+    """The HM of the two means over seeds; its values are the HMs of each seed that has both."""
+    due = tuple(sorted({*base.due, *new.due}))
+    if base.mean is None or new.mean is None:
+        states = (base.state, new.state)
+        return Cell(next(s for s in EMPTY if s in states), due=due)
+    values = {
+        seed: harmonic_mean(base.values[seed], new.values[seed])
+        for seed in sorted(base.values.keys() & new.values.keys())
+    }
+    state = "complete" if base.complete and new.complete else "partial"
+    return Cell(state, harmonic_mean(base.mean, new.mean), values, due)
 
 
-def _hm_text(cells: list[Cell]) -> str:
-    """HM of base and new, marked when a seed is missing on either side."""
-    if not all(cell.values for cell in cells):
-        return "-"
-    base, new = (mean(cell.values) for cell in cells)
-    return f"{harmonic_mean(base, new):.2f}{'' if _complete(cells) else '*'}"
+def average_cell(cells: Sequence[Cell]) -> Cell:
+    """The mean of the cells' means; values by seed only when all cells have the same seeds."""
+    if not cells or any(cell.mean is None for cell in cells):
+        return Cell("missing")
+    centre = mean([cell.mean for cell in cells])
+    seeds = set(cells[0].values)
+    if any(set(cell.values) != seeds for cell in cells):
+        return Cell("complete", centre)
+    values = {seed: mean([cell.values[seed] for cell in cells]) for seed in sorted(seeds)}
+    return Cell("complete", centre, values, tuple(values))
 
 
-def _average_row(rows: Rows, width: int, hm: bool) -> list[str]:
-    complete = [cells for cells in rows.values() if _complete(cells)]
-    label = "Average" if len(complete) == len(rows) else f"Average of {len(complete)}/{len(rows)}"
-    if not complete:
-        return [label] + ["-"] * width
-    means = [mean([mean(cell.values) for cell in column]) for column in zip(*complete, strict=True)]
-    if hm:
-        means.append(harmonic_mean(*means))
-    return [label, *(f"{value:.2f}" for value in means)]
-
-
-def _legend(rows: Rows, average: bool) -> list[str]:
-    names = [name for name, cells in rows.items() if not _complete(cells)]
-    consequence = ", left out of the average" if average else ""
-    return [f"* incomplete{consequence}: {', '.join(names)}"] if names else []
-
-
-def _complete(cells: list[Cell]) -> bool:
-    return all(cell.complete for cell in cells)
-
-
-def _usual(rows: Rows) -> int:
-    """The number of seeds due in most cells, the larger one of two that are as common."""
-    counts = Counter(cell.due for cells in rows.values() for cell in cells)
-    return max(counts, key=lambda due: (counts[due], due))
+def restricted(cell: Cell, seeds: Iterable[int], due: Iterable[int]) -> Cell:
+    """The same with some of the seeds only; unpaired when none of them has a value."""
+    values = {seed: cell.values[seed] for seed in seeds}
+    if cell.mean is None:
+        return cell
+    return filled(values, tuple(sorted(due))) if values else Cell("unpaired")

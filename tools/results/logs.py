@@ -9,87 +9,124 @@ A result block is what the evaluator prints:
     * error: 19.0%
     * macro_f1: 80.2%
 
-It counts when all five values are there, once each and in this order, and agree with each other.
-Accuracy and error are then taken from the two counts, which hold all digits; macro_f1 has only the
-printed one.
+It counts when all five values are there, once each and in this order, agree with each other, and
+stand apart from the lines of any other block: two processes that write into one log can otherwise
+leave a block with values of both. Accuracy and error are then taken from the two counts, which
+hold all digits; macro_f1 has only the printed one.
 """
 
-import math
 import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 METRICS = ("accuracy", "error", "macro_f1")
 
 _FIELDS = ("total", "correct", "accuracy", "error", "macro_f1")
 _COUNT = re.compile(r"\* (total|correct): ([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,18})")
 _PERCENT = re.compile(r"\* (accuracy|error|macro_f1): ([0-9]{1,3}\.[0-9]{1,18})%")
+_STRAY = re.compile(r"=> result|\* (?:total|correct|accuracy|error|macro_f1):")
 _EPOCH = re.compile(r"epoch \[([0-9]+)/([0-9]+)\]")
 _FINISHED = re.compile(r"Finish(?:ed)? training")
+_SPLIT = re.compile(r"(?:Do evaluation|Evaluate) on (?:the )?\*?(val|test)\b")
+_MARKS = ("* ", "=> ", "epoch [", "Finish", "valuat")  # a line without any of them says nothing
 _LONGEST_LINE = 1 << 16  # bytes
+_LONGEST_BLOCK = 40  # lines, those of progress bars and warnings in between included
+_TAIL = 1 << 18  # bytes of a long log that are read first
+_HEAD = 1 << 16
 _MOST_IGNORED = 5
+
+_LOAD_EPOCH = re.compile(rb"^load_epoch: ([0-9]{1,9})\s*$", re.MULTILINE)
+_BACKBONE = re.compile(rb"^ *BACKBONE:\s*\n(?: +[A-Z_]+: .*\n)*? +NAME: ([ -~]{1,200}?)\s*$", re.M)
 
 
 @dataclass(frozen=True)
 class LogResult:
-    """`metrics` in percent by name, or None, and then `unfinished` says why.
+    """`metrics` in percent by name; without any, `reason` says why.
 
+    `state` is complete, unfinished, or unreadable: there is a result, which cannot be trusted.
     `ignored` says for the last few blocks that were not believed why not.
     """
 
-    metrics: dict[str, float] | None
-    unfinished: str | None
+    metrics: dict[str, float]
+    state: str = "complete"
+    reason: str | None = None
     ignored: tuple[str, ...] = ()
 
 
 def exact_metrics(
-    total: int, correct: int, accuracy: float, error: float, macro_f1: float, tolerance: float
+    total: int,
+    correct: int,
+    accuracy: float,
+    error: float | None,
+    macro_f1: float | None,
+    tolerance: float,
 ) -> dict[str, float]:
     """Percentages with all digits from the counts; `tolerance` is in percentage points.
 
-    Raises ValueError when the values contradict each other.
+    `error` and `macro_f1` may be unknown. Raises ValueError when the values contradict each other.
     """
     if not 0 <= correct <= total or total == 0:
         raise ValueError(f"{correct:,} correct of {total:,} is impossible")
-    metrics = {
-        "accuracy": 100 * correct / total,
-        "error": 100 * (total - correct) / total,
-        "macro_f1": macro_f1,
-    }
+    metrics = {"accuracy": 100 * correct / total, "error": 100 * (total - correct) / total}
     for name, stated in (("accuracy", accuracy), ("error", error)):
-        if not math.isclose(metrics[name], stated, rel_tol=0, abs_tol=tolerance):
+        if stated is not None and not abs(metrics[name] - stated) <= tolerance:
             counts = f"{correct:,} correct of {total:,}"
             raise ValueError(f"{name} {stated}% does not fit {counts} ({metrics[name]:.4f}%)")
-    if not 0 <= macro_f1 <= 100 + tolerance:
-        raise ValueError(f"macro_f1 {macro_f1}% is not a percentage")
+    if macro_f1 is not None:
+        if not 0 <= macro_f1 <= 100 + tolerance:
+            raise ValueError(f"macro_f1 {macro_f1}% is not a percentage")
+        metrics["macro_f1"] = float(macro_f1)
     return metrics
 
 
 def read_log(path: Path, test_log: bool = False) -> LogResult:
-    """The last sound result block of one log file, streamed: no size and no content is an error.
+    """The last sound result block of one log file; no size and no content is an error.
 
     After epoch lines a block counts only behind the line that ends training: what comes earlier is
     an evaluation on the way, and what training goes on after is not its result. With `test_log` the
-    file is taken as an evaluation only: every block counts. Raises OSError when it cannot be read.
-    """
-    reader = _Reader(test_log)
-    for line in _lines(path):
-        reader.feed(line)
-    return reader.close()
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Stripped lines. Of a line rewritten by a progress bar only the last state, of an endless one
-    only the start.
+    file is taken as an evaluation only: every block counts. Blocks measured on validation images
+    never count. Of a long log only the end is read, as far back as the answer needs it. Raises
+    OSError when it cannot be read.
     """
     with open(path, "rb") as file:
-        inside = False
-        while chunk := file.readline(_LONGEST_LINE):
-            if not inside:
-                yield chunk.decode("utf-8", errors="replace").strip().rpartition("\r")[2].strip()
-            inside = not chunk.endswith(b"\n")
+        size = file.seek(0, 2)
+        length = _TAIL
+        while length < size:
+            file.seek(size - length)
+            reader = _Reader(test_log, anchored=False)
+            if reader.read(file).decided:
+                return reader.close()
+            length *= 16
+        file.seek(0)
+        return _Reader(test_log).read(file).close()
+
+
+def read_head(path: Path) -> dict[str, str | int]:
+    """`load_epoch` and `backbone`, where the arguments and the config at the log's start say so."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return {}
+    told: dict[str, str | int] = {}
+    if match := _LOAD_EPOCH.search(head):
+        told["load_epoch"] = int(match[1])
+    if match := _BACKBONE.search(head):
+        told["backbone"] = match[1].decode("ascii").strip("'\"")
+    return told
+
+
+def _lines(file: BinaryIO, inside: bool) -> Iterator[str]:
+    """Stripped lines, the first one left out if the file stands `inside` of it. Of a line rewritten
+    by a progress bar only the last state, of an endless one only the start.
+    """
+    while chunk := file.readline(_LONGEST_LINE):
+        if not inside:
+            yield chunk.decode("utf-8", errors="replace").strip().rpartition("\r")[2].strip()
+        inside = not chunk.endswith(b"\n")
 
 
 def _number(line: str) -> tuple[str, str] | None:
@@ -111,67 +148,128 @@ def _block_metrics(block: dict[str, str]) -> dict[str, float]:
 
 @dataclass
 class _Reader:
-    """Follows the lines of one log."""
+    """Follows the lines of one log.
+
+    Not `anchored` is one that starts in the middle: whether training goes on is not known before
+    the first line that says so.
+    """
 
     test_log: bool
+    anchored: bool = True
     block: dict[str, str] | None = None  # values so far of the block being read
-    metrics: dict[str, float] | None = None
+    age: int = 0  # lines since the block began
+    mixed: bool = False  # the block began inside of another
+    closed: bool = False  # a sound block just ended: none of its lines may come again
+    split: str | None = None  # what is being measured on, where the log says so
+    metrics: dict[str, float] = field(default_factory=dict)
     epoch: str | None = None  # last epoch seen, while training has not ended
     empty: bool = True
+    torn: bool = False  # the line fed last is a damaged one: the file may end within it
+    distrusted: bool = False  # the newest result is not to be believed
     ignored: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_IGNORED))
 
+    @property
+    def decided(self) -> bool:
+        """Whether what stands before the first line fed cannot change the answer."""
+        if self.test_log:
+            return bool(self.metrics)
+        return self.anchored and (bool(self.metrics) or self.epoch is not None)
+
+    def read(self, file: BinaryIO) -> "_Reader":
+        for line in _lines(file, inside=not self.anchored):
+            self.feed(line)
+        return self
+
     def feed(self, line: str) -> None:
-        self.empty = self.empty and not line
-        if line == "=> result":
+        self.empty, self.torn = self.empty and not line, False
+        self.age += 1
+        if self.block is not None and self.age > _LONGEST_BLOCK:
             self._break_off()
-            self.block = {}
+        if not any(mark in line for mark in _MARKS):
+            return
+        if line == "=> result":
+            self._begin()
         elif match := _EPOCH.match(line):
             self._break_off()
+            self._anchor()
             if not self.test_log:
-                self.epoch, self.metrics = f"{match[1]} of {match[2]}", None
+                self.epoch, self.metrics = f"{match[1]} of {match[2]}", {}
         elif _FINISHED.match(line):
             self._break_off()
+            self._anchor()
             self.epoch = None
-        elif self.block is not None and (number := _number(line)):
-            self._add(*number)
+        elif match := _SPLIT.match(line):
+            self._break_off()
+            self.closed, self.split = False, match[1]
+        elif _STRAY.search(line):
+            self._value(line)
 
     def close(self) -> LogResult:
         self._break_off()
-        reason = None if self.metrics else self._reason()
-        return LogResult(self.metrics, reason, tuple(self.ignored))
+        ignored = tuple(self.ignored)
+        if self.metrics:
+            return LogResult(self.metrics, ignored=ignored)
+        return LogResult({}, *self._failure(), ignored)
 
-    def _add(self, name: str, digits: str) -> None:
-        expected = _FIELDS[len(self.block)]
-        if name != expected:
-            self._ignore(f"'{name}' where '{expected}' should be")
+    def _anchor(self) -> None:
+        self.closed, self.distrusted, self.split, self.anchored = False, False, None, True
+
+    def _begin(self) -> None:
+        self.mixed = self.block is not None
+        self._break_off()
+        self.block, self.age, self.closed = {}, 0, False
+
+    def _value(self, line: str) -> None:
+        """A line with a value of a block, or what two writers have left of one."""
+        if self.block is None:
+            if self.closed:
+                self._ignore("lines of two results are mixed")
+                self.metrics = {}
             return
-        self.block[name] = digits
-        if len(self.block) == len(_FIELDS):
-            self._complete()
+        number = _number(line)
+        expected = _FIELDS[len(self.block)]
+        if number is None:
+            self._ignore(f"a damaged line where '{expected}' should be")
+            self.torn = True
+        elif number[0] != expected:
+            self._ignore(f"'{number[0]}' where '{expected}' should be")
+        else:
+            self.block[expected] = number[1]
+            if len(self.block) == len(_FIELDS):
+                self._complete(self.block)
 
-    def _complete(self) -> None:
+    def _complete(self, block: dict[str, str]) -> None:
         try:
-            metrics = _block_metrics(self.block)
+            metrics = _block_metrics(block)
         except ValueError as error:
             self._ignore(str(error))
             return
-        self.block = None
-        if self.epoch is None:
-            self.metrics = metrics
+        if self.mixed:
+            self._ignore("lines of two results are mixed")
+        elif self.split == "val":
+            self.block = None
+            self.ignored.append("it was measured on the validation images")
+        else:
+            self.block, self.closed, self.distrusted = None, True, False
+            if self.epoch is None and (self.anchored or self.test_log):
+                self.metrics = metrics
 
     def _break_off(self) -> None:
         if self.block is not None:
-            self._ignore(f"cut off before '{_FIELDS[len(self.block)]}'")
+            self.ignored.append(f"cut off before '{_FIELDS[len(self.block)]}'")
+            self.block = None
 
     def _ignore(self, why: str) -> None:
-        self.block = None
+        self.block, self.closed, self.distrusted = None, False, True
         self.ignored.append(why)
 
-    def _reason(self) -> str:
+    def _failure(self) -> tuple[str, str]:
+        """(state, reason) of a log without a result."""
         if self.empty:
-            return "the log is empty"
+            return "unfinished", "the log is empty"
         if self.epoch:
-            return f"training did not finish, last seen in epoch {self.epoch}"
+            return "unfinished", f"training did not finish, last seen in epoch {self.epoch}"
         if self.ignored:
-            return f"no usable result block: {self.ignored[-1]}"
-        return "no result block in the log"
+            state = "unreadable" if self.distrusted and not self.torn else "unfinished"
+            return state, f"no usable result block: {self.ignored[-1]}"
+        return "unfinished", "no result block in the log"

@@ -1,184 +1,216 @@
 """Finds run directories and reads what each of them has to say.
 
 A run directory holds `results.json` (all digits) and `log.txt`, with `log.txt-<time>` beside it
-when it was started again. Where it lies says what it is:
-
-    .../base2new/{train_base,test_new}/<dataset>/shots_<S>/<Trainer>/<cfg>/seed<N>
-    .../cross_dataset/{train_source,test_target}/<dataset>/shots_<S>/<Trainer>/<cfg>/seed<N>
-    .../few_shot/<dataset>/shots_<S>/<Trainer>/<cfg>/seed<N>
+when it was started again. Where it lies says what it is: see places.py.
 """
 
-import json
-import math
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.results.logs import LogResult, exact_metrics, read_log
+from tools.results.logs import LogResult, read_head, read_log
+from tools.results.places import is_seed, natural_key, place_of
+from tools.results.records import read_record
 
-SPLITS = {
-    "train_base": "base2new",
-    "test_new": "base2new",
-    "train_source": "cross_dataset",
-    "test_target": "cross_dataset",
-}
+STATES = ("complete", "unfinished", "missing", "unreadable")
+HALVES = {"train_base": "base", "test_new": "new"}
 
-_SEED = re.compile(r"seed(0|[1-9][0-9]{0,17})")
-_SHOTS = re.compile(r"shots_(-?[0-9]{1,18})")
 _LOG = re.compile(r"log\.txt(-[0-9][0-9_T:.-]*)?")  # not log.txt-old and other copies made by hand
-_LARGEST_JSON = 1 << 20
+RECORD = "results.json"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory; what its path does not tell is None."""
+    """One run directory; what neither its path nor its files tell is None."""
 
     path: Path
-    metrics: dict[str, float] | None = None  # percent, by name; None: see `unfinished`
+    state: str  # one of STATES; missing: an empty seed<N>; unreadable: a result not to be trusted
+    reason: str | None = None  # why the run is not complete
+    metrics: dict[str, float] = field(default_factory=dict)  # percent by name; complete runs only
+    record: dict[str, Any] = field(default_factory=dict)  # results.json as it is, whatever it holds
     source: Path | None = None  # the file `metrics` were read from
-    unfinished: str | None = None  # why there is no result
     notes: tuple[str, ...] = ()  # files and blocks that were not believed
-    protocol: str | None = None  # base2new, few_shot or cross_dataset
+    protocol: str | None = None  # base2new, few_shot or cross_dataset; None: outside every tree
     split: str | None = None  # train_base, test_new, train_source or test_target
     dataset: str | None = None
     shots: int | None = None
     trainer: str | None = None
-    cfg: str | None = None
+    cfg: str | None = None  # the variant of the trainer's settings
     seed: int | None = None
+    backbone: str | None = None
+    load_epoch: int | None = None  # the epoch that --load-epoch asked for
+    tested_on: str | None = None  # test or val
     tree: Path | None = None  # the folder that holds the splits, or the data sets of few_shot
 
+    @property
+    def half(self) -> str | None:
+        """base or new, for runs of base2new."""
+        return HALVES.get(self.split or "")
 
-def natural_key(text: object) -> list[tuple[int, int, str]]:
-    """Sorts seed10 behind seed9."""
-    parts = re.split(r"([0-9]{1,18})", str(text))
-    return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)]
+    @property
+    def complete(self) -> bool:
+        return self.state == "complete"
 
 
-def is_run(path: Path) -> bool:
+def is_run(path: str | os.PathLike[str]) -> bool:
     """Whether the folder holds a log or a results file."""
-    return os.path.isfile(path / "results.json") or bool(_logs(path))
-
-
-def is_seed(path: Path) -> bool:
-    """Whether the folder is called seed<N>."""
-    return _SEED.fullmatch(path.name) is not None and path.is_dir()
+    return _is_run(os.listdir(path))
 
 
 def read_run(path: str | os.PathLike[str], test_log: bool = False) -> Run:
     """Reads one run directory: results.json if it is sound, else the newest finished log.
 
-    `test_log` as in `read_log`. Damaged files are no error: they are noted, and a run without a
-    result says in `unfinished` why.
+    `test_log` as in `read_log`. Damaged files are no error: see `state`, `reason` and `notes`.
     """
-    path = Path(path)
-    place = _place(path)
-    notes: list[str] = []
-    results = path / "results.json"
-    if os.path.isfile(results):
-        try:
-            metrics = _read_json(results)
-        except (OSError, ValueError, OverflowError, RecursionError) as error:
-            notes.append(f"results.json is not used: {error}")
-        else:
-            unfinished = None if metrics else "results.json says that the run is not complete"
-            return Run(path, metrics, results, unfinished, **place)
-    log, result = _newest_result(path, test_log, notes)
-    return Run(path, result.metrics, log, result.unfinished, tuple(notes), **place)
+    try:
+        names = os.listdir(path)
+    except OSError as error:
+        return _unlisted(Path(path), error)
+    return _read(Path(path), names, test_log)
 
 
 def find_runs(root: str | os.PathLike[str], test_log: bool = False) -> list[Run]:
     """All runs at or below `root`, in natural order of their paths; linked folders are followed.
 
-    A folder called seed<N> is a run even when it is empty. Raises OSError for a folder that cannot
-    be listed.
+    A folder called seed<N> is a run even when it is empty, and one that cannot be listed is an
+    unreadable run. Raises OSError when `root` itself cannot be listed.
     """
-    found, seen = [], set()
-    for folder, names, _ in os.walk(root, onerror=_refuse, followlinks=True):
-        path, real = Path(folder), os.path.realpath(folder)
+    refused: list[Run] = []
+
+    def refuse(path: str, error: OSError) -> None:
+        if path == os.fspath(root):
+            raise error
+        refused.append(_unlisted(Path(path), error))
+
+    runs = [
+        _read(Path(path), names, test_log)
+        for path, names in _walk(os.fspath(root), refuse)
+        if is_seed(os.path.basename(os.path.abspath(path))) or _is_run(names)
+    ]
+    return sorted(runs + refused, key=lambda run: natural_key(run.path))
+
+
+def _walk(root: str, refuse: Callable[[str, OSError], None]) -> Iterator[tuple[str, list[str]]]:
+    """(folder, names in it) of all folders; what lies inside of a seed<N> is not entered.
+
+    Every folder is listed once, and only links are resolved: trees hold many thousand folders.
+    """
+    todo, seen = [(root, os.path.realpath(root))], set()
+    while todo:
+        path, real = todo.pop()
         if real in seen:  # links that lead in a circle
-            names.clear()
             continue
         seen.add(real)
-        names[:] = [name for name in names if not name.startswith(".")]
-        if is_seed(path) or is_run(path):
-            found.append(path)
-        if is_seed(path):
-            names.clear()
-    return [read_run(path, test_log) for path in sorted(found, key=natural_key)]
+        try:
+            with os.scandir(path) as entries:
+                found = list(entries)
+        except OSError as error:
+            refuse(path, error)
+            continue
+        yield path, [entry.name for entry in found]
+        if is_seed(os.path.basename(path)):
+            continue
+        for entry in found:
+            if _is_folder(entry) and not entry.name.startswith("."):
+                linked = entry.is_symlink()
+                inside = os.path.realpath(entry.path) if linked else f"{real}{os.sep}{entry.name}"
+                todo.append((entry.path, inside))
 
 
-def _refuse(error: OSError) -> None:
-    raise error
-
-
-def _place(path: Path) -> dict[str, Any]:
-    """The fields of `Run` that the path gives."""
-    full = Path(os.path.abspath(path))  # links keep their names, unlike with resolve()
-    *_, split, dataset, shots, trainer, cfg, seed = ("", "", "", "", "", "", *full.parts)
-    protocol = "few_shot" if split == "few_shot" else SPLITS.get(split)
-    seed_match, shots_match = _SEED.fullmatch(seed), _SHOTS.fullmatch(shots)
-    number = {"seed": int(seed_match[1])} if seed_match else {}
-    if not (protocol and seed_match and shots_match):
-        return number
-    return number | {
-        "protocol": protocol,
-        "split": split if split in SPLITS else None,
-        "dataset": dataset,
-        "shots": int(shots_match[1]),
-        "trainer": trainer,
-        "cfg": cfg,
-        "tree": full.parents[5 if split in SPLITS else 4],
-    }
-
-
-def _read_json(path: Path) -> dict[str, float] | None:
-    """Metrics of a results file, None when it says that the run is not complete.
-
-    Raises ValueError when it is damaged, lacks something, or contradicts itself.
-    """
-    with open(path, "rb") as file:
-        content = file.read(_LARGEST_JSON + 1)
-    if len(content) > _LARGEST_JSON:
-        raise ValueError("it is larger than any results file")
-    results = json.loads(content)
-    if not isinstance(results, dict):
-        raise ValueError("it does not hold an object")
-    if results.get("complete") is False:
-        return None
-    if results.get("complete") is not True:
-        raise ValueError("it does not say 'complete': true")
-    counts = [_get(results, name, int) for name in ("total", "correct")]
-    percents = [_get(results, name, float, int) for name in ("accuracy", "error_rate", "macro_f1")]
-    return exact_metrics(*counts, *percents, tolerance=0.005)
-
-
-def _get(results: dict[str, Any], name: str, *kinds: type) -> Any:
-    value = results.get(name)
-    if type(value) not in kinds or not math.isfinite(value):  # type(): True is no number
-        raise ValueError(f"it has no usable '{name}'")
-    return value
-
-
-def _logs(path: Path) -> list[Path]:
-    """Logs, oldest first: log.txt, then by the time in the name, which survives copying."""
-    names = (name for name in os.listdir(path) if _LOG.fullmatch(name))
-    return [path / name for name in sorted(names, key=natural_key) if os.path.isfile(path / name)]
-
-
-def _newest_result(path: Path, test_log: bool, notes: list[str]) -> tuple[Path | None, LogResult]:
-    """The newest log with a result, or the newest log and why it has none; appends to `notes`."""
-    newest: tuple[Path | None, LogResult] | None = None
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        for log in reversed(_logs(path)):
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _unlisted(path: Path, error: OSError) -> Run:
+    reason = f"the folder cannot be listed: {error.strerror}"
+    return Run(path, "unreadable", reason, **place_of(path))
+
+
+def _is_run(names: list[str]) -> bool:
+    return RECORD in names or any(_LOG.fullmatch(name) for name in names)
+
+
+def _read(path: Path, names: list[str], test_log: bool) -> Run:
+    place = place_of(path)
+    notes: list[str] = []
+    record: dict[str, Any] = {}
+    if RECORD in names:
+        try:
+            record, metrics = read_record(path / RECORD)
+        except (OSError, ValueError) as error:
+            notes.append(f"{RECORD} is not used: {error}")
+        else:
+            return _from_record(path, record, metrics, place)
+    logs = [path / name for name in sorted(filter(_LOG.fullmatch, names), key=natural_key)]
+    if not logs and not notes:
+        return Run(path, "missing", f"no log.txt and no {RECORD}", **place)
+    log, result = _newest_result(logs, test_log, notes)
+    told = read_head(log) if log and result.metrics else {}
+    state, reason = result.state, result.reason
+    if RECORD in names and not result.metrics:
+        state, reason = "unreadable", f"{notes.pop(0)}; {reason}"
+    source = log if result.metrics else None
+    return Run(path, state, reason, result.metrics, {}, source, tuple(notes), **place, **told)
+
+
+def _from_record(
+    path: Path, record: dict[str, Any], metrics: dict[str, float], place: dict[str, Any]
+) -> Run:
+    """The run that a sound results.json describes; the path goes before what the file says."""
+    said = {
+        "dataset": _said(record, "dataset", str),
+        "trainer": _said(record, "trainer", str),
+        "shots": _said(record, "shots", int),
+        "seed": _said(record, "seed", int),
+    }
+    notes = [
+        f"{RECORD} says {name} {said[name]}, the folder {place[name]}"
+        for name in ("shots", "seed")
+        if said[name] is not None and name in place and said[name] != place[name]
+    ]
+    return Run(
+        path,
+        "complete" if metrics else "unfinished",
+        None if metrics else f"{RECORD} says that the run is not complete",
+        metrics,
+        record,
+        path / RECORD if metrics else None,
+        tuple(notes),
+        **(said | place),
+        backbone=_said(record, "backbone", str),
+        load_epoch=_said(record, "load_epoch", int),
+        tested_on=_said(record, "split", str),
+    )
+
+
+def _said(record: dict[str, Any], name: str, kind: type) -> Any:
+    value = record.get(name)
+    return value if type(value) is kind else None
+
+
+def _newest_result(
+    logs: list[Path], test_log: bool, notes: list[str]
+) -> tuple[Path | None, LogResult]:
+    """The newest log with a result, or the newest log and why it has none; appends to `notes`.
+
+    `logs`: oldest first, log.txt and then by the time in the name, which survives copying.
+    """
+    newest: tuple[Path, LogResult] | None = None
+    for log in reversed(logs):
+        try:
             result = read_log(log, test_log)
-            notes.extend(f"{log.name}: result block ignored: {why}" for why in result.ignored)
-            if result.metrics:
-                if newest:
-                    notes.append(f"{newest[0].name} is newer and has no result")
-                return log, result
-            newest = newest or (log, result)
-    except OSError as error:
-        return None, LogResult(None, f"cannot be read: {error}")
-    return newest or (None, LogResult(None, "no log.txt and no results.json"))
+        except OSError as error:
+            result = LogResult({}, "unreadable", f"{log.name} cannot be read: {error.strerror}")
+        notes.extend(f"{log.name}: result block ignored: {why}" for why in result.ignored)
+        if result.metrics:
+            if newest:
+                notes.append(f"{newest[0].name} is newer and has no result")
+            return log, result
+        newest = newest or (log, result)
+    return newest or (None, LogResult({}, "unfinished", "no log.txt"))

@@ -1,130 +1,239 @@
-"""The tables of the three protocols, each from the runs of its tree."""
+"""Draws grids as text: one table with the parts side by side, or a table for each part."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import groupby
 
-from tools.results.cells import Measure, row_of_cells, table
-from tools.results.runs import Run, natural_key
+from tabulate import tabulate
 
-Method = tuple[str, str]  # trainer, cfg
+from tools.results.cells import Cell, Measure
+from tools.results.grids import HM, Grid, Place
 
-
-def protocol_tables(runs: Iterable[Run], measure: Measure) -> str:
-    """The tables of every tree that `runs` lie in; every run must have a protocol."""
-    draw = {"base2new": _base2new, "few_shot": _few_shot, "cross_dataset": _cross_dataset}
-    trees = _grouped(runs, lambda run: (run.protocol, run.tree))
-    return "\n\n".join(
-        "\n\n".join([f"# {protocol}: {tree}\n{measure.caption}", *draw[protocol](members, measure)])
-        for (protocol, tree), members in trees.items()
-    )
+TEXT_FORMATS = ("simple", "github", "latex")
+ROWS = ("datasets", "trainers")
 
 
-def _base2new(runs: list[Run], measure: Measure) -> list[str]:
-    """For each number of shots: methods as rows if there is one data set, else a table per method.
+@dataclass(frozen=True)
+class Style:
+    """How tables look. Rows None: trainers where there is one data set, else data sets.
 
-    HM is left out for errors: it rewards what is high on both sides.
+    `beside` gives what stands behind the number of a cell, or of the average where the data set is
+    None; `legend` are the lines below the tables of a tree that explain it.
     """
-    tables = []
-    for shots, members in _grouped(runs, lambda run: run.shots).items():
-        by_method = {
-            label: {
-                name: row_of_cells(_by_split(own), measure)
-                for name, own in _by_dataset(members, method).items()
-            }
-            for method, label in _labels(members).items()
-        }
-        names = _datasets(members)
-        if len(names) == 1:
-            rows = {label: rows[names[0]] for label, rows in by_method.items()}
-            parts = {names[0]: rows}
-        else:
-            parts = by_method
-        hm = measure.keyword != "error"
-        tables += [
-            table(f"{title}, {shots} shots", ["base", "new"], rows, measure, len(names) > 1, hm)
-            for title, rows in parts.items()
-        ]
-    return tables
+
+    measure: Measure = field(default_factory=Measure)
+    format: str = "simple"
+    rows: str | None = None
+    beside: Callable[[Grid, Place | tuple[None, str, str], Cell], str] | None = None
+    legend: Callable[[list[Grid]], list[str]] | None = None
 
 
-def _few_shot(runs: list[Run], measure: Measure) -> list[str]:
-    """A table per method: data sets by number of shots."""
-    shots = sorted({run.shots for run in runs})
-    header = [f"{count} shot{'s' if count != 1 else ''}" for count in shots]
-    tables = []
-    for method, label in _labels(runs).items():
-        rows = {}
-        for name, own in _by_dataset(runs, method).items():
-            groups = [[run for run in own if run.shots == count] for count in shots]
-            rows[name] = row_of_cells(groups, measure)
-        tables.append(table(label, header, rows, measure, len(rows) > 1))
-    return tables
+@dataclass(frozen=True)
+class Sheet:
+    """One table of a grid: which methods and parts it shows, and whether trainers are its rows."""
+
+    grid: Grid
+    style: Style
+    parts: tuple[str, ...]
+    by_trainer: bool
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """(method, part) of everything that has an average of its own."""
+        return [(method, part) for method in self.grid.methods for part in self.parts]
+
+    @property
+    def usual(self) -> int:
+        """The number of seeds due in most cells, the larger one of two that are as common."""
+        counts = Counter(len(self.grid.cell(*place).due) for place in self.places)
+        counts.pop(0, None)
+        return max(counts, key=lambda due: (counts[due], due), default=0)
+
+    @property
+    def places(self) -> list[Place]:
+        return [(name, *column) for name in self.grid.datasets for column in self.columns]
 
 
-def _cross_dataset(runs: list[Run], measure: Measure) -> list[str]:
-    """Per number of shots and method: the source, the other data sets, the ImageNet variants."""
-    tables = []
-    for shots, members in _grouped(runs, lambda run: run.shots).items():
-        for method, label in _labels(members).items():
-            trained = {run.seed for run in members if _is_of(run, method, "train_source")}
-            for part, chosen in _parts(members).items():
-                if not any(_method(run) == method for run in chosen):
-                    continue
-                rows = {
-                    name: row_of_cells([own], measure, due=trained)
-                    for name, own in _by_dataset(chosen, method).items()
-                }
-                title = f"{label}, {shots} shots, {part}"
-                tables.append(table(title, [measure.keyword], rows, measure, len(rows) > 1))
-    return tables
+def draw_grids(grids: Iterable[Grid], style: Style) -> str:
+    """All tables, tree by tree, each tree with a heading and what must be said about it."""
+    texts = []
+    for (protocol, tree), group in groupby(grids, lambda grid: (grid.protocol, grid.tree)):
+        members = list(group)
+        caption = style.measure.caption
+        texts.append(_heading(style, f"{protocol}: {tree}") + "\n" + _plain(style, [caption]))
+        texts += [draw_sheet(sheet) for grid in members for sheet in sheets_of(grid, style)]
+        notes = [f"note: {note}" for note in dict.fromkeys(n for g in members for n in g.notes)]
+        notes += style.legend(members) if style.legend else []
+        if notes:
+            texts.append(_plain(style, notes))
+    return "\n\n".join(texts)
 
 
-def _parts(runs: list[Run]) -> dict[str, list[Run]]:
-    """Runs by what they measure; the papers average the two kinds of targets separately."""
-    targets = [run for run in runs if run.split == "test_target"]
-    variants = [run for run in targets if run.dataset.lower().startswith("imagenet")]
-    return {
-        "source": [run for run in runs if run.split == "train_source"],
-        "targets": [run for run in targets if run not in variants],
-        "domain generalisation": variants,
+def sheets_of(grid: Grid, style: Style) -> list[Sheet]:
+    """One sheet with all parts if the axis that is not the rows has one entry, else one a part."""
+    rows = style.rows or ("trainers" if len(grid.datasets) == 1 else "datasets")
+    by_trainer = rows == "trainers"
+    others = grid.datasets if by_trainer else grid.methods
+    if len(others) == 1:
+        return [Sheet(grid, style, grid.parts, by_trainer)]
+    return [Sheet(grid, style, (part,), by_trainer) for part in grid.parts]
+
+
+def draw_sheet(sheet: Sheet) -> str:
+    """Title, table, and the lines that explain its marks."""
+    grid, style = sheet.grid, sheet.style
+    wide = sheet.by_trainer and len(grid.datasets) > 1
+    if sheet.by_trainer:
+        header = list(grid.datasets) if wide else list(sheet.parts)
+        body = [[method, *_cells_of_method(sheet, method)] for method in grid.methods]
+    else:
+        one = len(grid.methods) == 1
+        header = list(sheet.parts) if one else list(grid.methods)
+        body = [[name, *_cells_of_dataset(sheet, name)] for name in grid.datasets]
+    averages, marks = _averages(sheet)
+    if wide:
+        header += averages
+        for row, method in zip(body, grid.methods, strict=True):
+            row += [cells[method, sheet.parts[0]] for cells in averages.values()]
+    else:
+        body += [[label, *cells.values()] for label, cells in averages.items()]
+    drawn = _table(style, header, body)
+    return "\n".join([_plain(style, [_title(sheet)], strong=True), drawn, *_legend(sheet, marks)])
+
+
+def _cells_of_method(sheet: Sheet, method: str) -> list[str]:
+    return [
+        _text(sheet, (name, method, part)) for name in sheet.grid.datasets for part in sheet.parts
+    ]
+
+
+def _cells_of_dataset(sheet: Sheet, name: str) -> list[str]:
+    return [_text(sheet, (name, *column)) for column in sheet.columns]
+
+
+def _text(sheet: Sheet, place: Place) -> str:
+    """`81.23 ± 0.45`, with the number of seeds behind it when that is not the usual one.
+
+    A lone seed has no spread.
+    """
+    cell = sheet.grid.cell(*place)
+    if cell.mean is None:
+        return "-" if place[2] == HM else f"{cell.state}*"
+    text = _number(sheet, place, cell)
+    if not cell.complete:
+        return f"{text} ({len(cell.values)}/{len(cell.due)})*"
+    return text if len(cell.due) == sheet.usual else f"{text} ({len(cell.due)})"
+
+
+def _number(sheet: Sheet, place: Place | tuple[None, str, str], cell: Cell) -> str:
+    sign = "+" if sheet.grid.is_difference(place[1]) else ""
+    text = f"{cell.mean:{sign}.2f}"
+    spread = cell.spread(sheet.style.measure)
+    if spread is not None:
+        text += f" ± {spread:.2f}"
+    return text + (sheet.style.beside(sheet.grid, place, cell) if sheet.style.beside else "")
+
+
+def _averages(sheet: Sheet) -> tuple[dict[str, dict[tuple[str, str], str]], bool]:
+    """Rows (or columns) of averages by label, and whether they are over different data sets."""
+    grid = sheet.grid
+    count = len(grid.datasets)
+    if count == 1:
+        return {}, False
+    over = {column: grid.complete(*column) for column in sheet.columns}
+    differ = len({tuple(names) for names in over.values()}) > 1
+    if not differ:
+        size = len(over[sheet.columns[0]])
+        label = "Average" if size == count else f"Average of {size}/{count}"
+        return {label: {c: _average(sheet, c, over[c]) for c in over}}, False
+    cells = {}
+    for column, names in over.items():
+        short = len(names) < count
+        cells[column] = _average(sheet, column, names) + f" ({len(names)}/{count})†" * short
+    common = [name for name in grid.datasets if all(name in names for names in over.values())]
+    label = f"Average of {len(common)} in common"
+    return {"Average": cells, label: {c: _average(sheet, c, common) for c in over}}, True
+
+
+def _average(sheet: Sheet, column: tuple[str, str], over: list[str]) -> str:
+    cell = sheet.grid.average(*column, over)
+    return "-" if cell.mean is None else _number(sheet, (None, *column), cell)
+
+
+def _title(sheet: Sheet) -> str:
+    grid = sheet.grid
+    words = []
+    if not sheet.by_trainer and len(grid.methods) == 1:
+        words.append(grid.methods[0])
+    if sheet.by_trainer and len(grid.datasets) == 1:
+        words.append(grid.datasets[0])
+    words.append(grid.title)
+    if len(sheet.parts) == 1 and sheet.parts[0] != grid.metric:
+        words.append(sheet.parts[0])
+    seeds = f"({sheet.usual} seed{'s' if sheet.usual != 1 else ''})"
+    return f"{', '.join(word for word in words if word)} {seeds}"
+
+
+def _legend(sheet: Sheet, marks: bool) -> list[str]:
+    grid = sheet.grid
+    lines = []
+    consequence = ", left out of the average" if len(grid.datasets) > 1 else ""
+    incomplete = {
+        method: names
+        for method in grid.methods
+        if (names := [n for n in grid.datasets if _lacks(sheet, n, method)])
     }
+    if len(grid.datasets) == 1:
+        listed = ", ".join(incomplete)
+    else:
+        named = len(grid.methods) > 1
+        listed = "; ".join(f"{m}: " * named + ", ".join(n) for m, n in incomplete.items())
+    if listed:
+        lines.append(f"* incomplete{consequence}: {listed}")
+    if marks:
+        lines.append("† not over the same data sets as other averages: compare those in common")
+    if any(_seeds_differ(sheet, grid.cell(*place)) for place in sheet.places):
+        lines.append(f"(n): mean of n seeds instead of {sheet.usual}")
+    return [_plain(sheet.style, lines)] if lines else []
 
 
-def _is_of(run: Run, method: Method, split: str) -> bool:
-    return _method(run) == method and run.split == split
+def _lacks(sheet: Sheet, name: str, method: str) -> bool:
+    parts = sheet.grid.parts if sheet.grid.joint else sheet.parts
+    return not all(sheet.grid.cell(name, method, part).complete for part in parts)
 
 
-def _by_split(runs: list[Run]) -> list[list[Run]]:
-    return [[run for run in runs if run.split == split] for split in ("train_base", "test_new")]
+def _seeds_differ(sheet: Sheet, cell: Cell) -> bool:
+    return cell.complete and len(cell.due) != sheet.usual
 
 
-def _by_dataset(runs: list[Run], method: Method) -> dict[str, list[Run]]:
-    """The method's runs on every data set that any method was run on."""
-    own = [run for run in runs if _method(run) == method]
-    return {name: [run for run in own if run.dataset == name] for name in _datasets(runs)}
+# ---- what the formats differ in
 
 
-def _datasets(runs: list[Run]) -> list[str]:
-    return sorted({run.dataset for run in runs}, key=natural_key)
+def _table(style: Style, header: list[str], body: list[list[str]]) -> str:
+    drawn = tabulate(
+        body,
+        headers=["", *header],
+        tablefmt=style.format,
+        disable_numparse=True,
+        colalign=["left"] + ["right"] * len(header),
+    )
+    return drawn.replace("±", r"$\pm$").replace("†", r"$\dagger$") if _is_latex(style) else drawn
 
 
-def _method(run: Run) -> Method:
-    return run.trainer, run.cfg
+def _heading(style: Style, text: str) -> str:
+    return _plain(style, [f"{'##' if style.format == 'github' else '#'} {text}"])
 
 
-def _labels(runs: list[Run]) -> dict[Method, str]:
-    """Every method's name: the trainer, and its cfg where the trainer was run with several."""
-    methods = sorted({_method(run) for run in runs}, key=natural_key)
-    variants = Counter(trainer for trainer, _ in methods)
-    return {
-        (trainer, cfg): f"{trainer}/{cfg}" if variants[trainer] > 1 else trainer
-        for trainer, cfg in methods
-    }
+def _plain(style: Style, lines: list[str], strong: bool = False) -> str:
+    """Lines beside a table: comments in LaTeX, paragraphs in Markdown."""
+    if _is_latex(style):
+        return "\n".join(f"% {line}" for line in lines)
+    if style.format == "github":
+        marked = (f"**{line}**" if strong else line.replace("*", r"\*") for line in lines)
+        return "\n\n".join(marked) + "\n" * strong
+    return "\n".join(lines)
 
 
-def _grouped(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
-    groups: dict[Any, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(key(run), []).append(run)
-    return {name: groups[name] for name in sorted(groups, key=natural_key)}
+def _is_latex(style: Style) -> bool:
+    return style.format == "latex"

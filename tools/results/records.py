@@ -1,0 +1,55 @@
+"""Reads a run's results.json, and believes it only where it agrees with itself."""
+
+import json
+import math
+import os
+from typing import Any
+
+from tools.results.logs import exact_metrics
+
+LARGEST = 16 << 20  # bytes; with 20,000 classes it is some 3 MiB
+_FURTHER = ("perclass_accuracy",)  # percentages that some runs have besides
+
+
+def read_record(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, float]]:
+    """(the whole record, its metrics in percent by name); no metrics: the run is not complete.
+
+    Keys that are not known here are kept and disturb nothing. Raises OSError when the file cannot
+    be read, ValueError when it is damaged, lacks something, or contradicts itself.
+    """
+    with open(path, "rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError("it is larger than any results file")
+    try:
+        record = json.loads(content)
+        if not isinstance(record, dict):
+            raise ValueError("it does not hold an object")
+        return record, _metrics(record)
+    except (RecursionError, OverflowError) as error:
+        raise ValueError(f"it is damaged: {error}") from error
+
+
+def _metrics(record: dict[str, Any]) -> dict[str, float]:
+    if record.get("complete") is False:
+        return {}
+    if record.get("complete") is not True:
+        raise ValueError("it does not say 'complete': true")
+    total, correct = _number(record, "total", int), _number(record, "correct", int)
+    accuracy = _number(record, "accuracy", float, int)
+    error, macro_f1 = (
+        _number(record, name, float, int) if name in record else None
+        for name in ("error_rate", "macro_f1")
+    )
+    metrics = exact_metrics(total, correct, accuracy, error, macro_f1, tolerance=0.005)
+    for name in _FURTHER:
+        if name in record and 0 <= (value := _number(record, name, float, int)) <= 100.005:
+            metrics[name] = float(value)
+    return metrics
+
+
+def _number(record: dict[str, Any], name: str, *kinds: type) -> Any:
+    value = record.get(name)
+    if type(value) not in kinds or not math.isfinite(value):  # type(): True is no number
+        raise ValueError(f"it has no usable '{name}'")
+    return value
