@@ -1,17 +1,19 @@
-"""Collects the results of runs.
+"""Collects the results of runs: finds out what DIRECTORY is, reads it, prints it.
 
-    # seeds of one experiment; several experiments; tables of all protocols
+    python parse_test_res.py output                        # tables of all protocols
+    python parse_test_res.py output/base2new --against MMRL
+    python parse_test_res.py output/few_shot --format csv > few_shot.csv
     python parse_test_res.py output/few_shot/eurosat/shots_16/MMRL/vit_b16_few_shot
-    python parse_test_res.py output/few_shot/eurosat/shots_16/MMRL --multi-exp
-    python parse_test_res.py output
 
-A folder of seed<N>/ gives a line per run, then mean and standard deviation over seeds. A tree of
-base2new, few_shot or cross_dataset runs gives tables. Numbers come from results.json, all digits,
-or are recomputed from the counts in the newest finished log. A run without a sound result is
-listed and never averaged. The standard deviation is the population's (numpy's default), as in
-the papers.
+A tree of base2new, few_shot or cross_dataset runs gives tables. A folder of seed<N>/ gives a line
+per run, then mean and standard deviation over seeds. Numbers come from results.json, all digits,
+or are recomputed from the counts in the newest finished log; logs of other CoOp-style code do as
+well. A run that is unfinished, missing or not to be trusted is listed, and its cell marked; no
+such run is averaged, and no such data set counts in the row of averages. The standard deviation is
+the population's (numpy's default), as in the papers.
 
-Exit status: 0 with at least one result, 1 with none, 2 for bad arguments.
+Exit status: 0 with at least one result, even if runs are unfinished (1 then with --strict); 1 with
+none; 2 for bad arguments.
 """
 
 import argparse
@@ -19,40 +21,70 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from tools.results.against import differences, find_method
 from tools.results.cells import Measure
+from tools.results.exact import METRICS
 from tools.results.experiments import (
-    experiment_runs,
-    experiment_text,
-    multi_experiment,
+    Given,
+    experiment_grid,
+    find_given,
+    listing,
+    mixtures,
     run_line,
 )
-from tools.results.grids import grids_of
-from tools.results.logs import METRICS
-from tools.results.places import is_seed
-from tools.results.runs import Run, find_runs, is_run, read_run
-from tools.results.tables import Style, draw_grids
+from tools.results.grids import Grid, grids_of
+from tools.results.machine import as_csv, as_json
+from tools.results.published import ROWS as PUBLISHED_ROWS
+from tools.results.published import Comparison
+from tools.results.tables import ROWS, TEXT_FORMATS, Style, draw_grids
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("directory", type=Path, help="an experiment, or a tree of runs")
-    parser.add_argument(
-        "--ci95", action="store_true", help="show 1.96 * std / sqrt(n) instead of the std"
+    add = parser.add_argument
+    add("directory", type=Path, help="a run, an experiment, or a tree of runs")
+    add(
+        *("--metric", "--keyword"),
+        choices=(*METRICS, "perclass_accuracy"),
+        default="accuracy",
+        help="which metric; perclass_accuracy is in results.json of runs with "
+        "TEST.PER_CLASS_RESULT (default: accuracy)",
     )
-    parser.add_argument(
+    add("--ci95", action="store_true", help="show 1.96 * std / sqrt(n) instead of the std")
+    add("--rows", choices=ROWS, help="what the rows are (default: datasets, if there are several)")
+    add(
+        "--format",
+        choices=(*TEXT_FORMATS, "csv", "json"),
+        default="simple",
+        help="csv and json have all digits; all but simple print warnings on stderr",
+    )
+    compare = parser.add_mutually_exclusive_group()
+    compare.add_argument(
+        "--against", metavar="TRAINER", help="differences to TRAINER, paired by data set and seed"
+    )
+    compare.add_argument(
+        "--published", action="store_true", help="differences to the published numbers"
+    )
+    add(
+        "--published-row",
+        choices=PUBLISHED_ROWS,
+        default="paper",
+        help="which published row to compare with, where a method has it: the paper's, or a rerun "
+        "of the public code (default: paper)",
+    )
+    add(
         "--test-log",
         action="store_true",
         help="take every log as that of an evaluation: its last result counts even where epoch "
         "lines are not followed by the end of training (evaluations are recognised without it)",
     )
-    parser.add_argument(
-        "--multi-exp", action="store_true", help="DIRECTORY holds experiments; average them too"
-    )
-    parser.add_argument("--keyword", choices=METRICS, default="accuracy", help="which metric")
+    add("--multi-exp", action="store_true", help="DIRECTORY holds experiments; average them too")
+    add("--strict", action="store_true", help="exit status 1 when a run is not complete")
     return parser.parse_args(argv)
 
 
@@ -68,56 +100,85 @@ def check_directory(directory: Path) -> None:
     raise FileNotFoundError(f"there is no directory '{directory}'{hint if close else ''}")
 
 
-def report(
-    directory: Path, measure: Measure, test_log: bool, multi_exp: bool
-) -> tuple[str, list[Run]]:
-    """The text for what `directory` is, and the runs found in it."""
-    if multi_exp:
-        return multi_experiment(directory, measure, test_log)
-    runs = experiment_runs(directory, test_log)
-    if not is_seed(directory.name) and not any(is_seed(run.path.name) for run in runs):
-        found = find_runs(directory, test_log)
-        if placed := [run for run in found if run.protocol]:
-            lines = [run_line(run, measure.metric) for run in placed if not run.metrics]
-            lines += [f"in no table: {run.path}" for run in found if not run.protocol]
-            return "\n".join(
-                [draw_grids(grids_of(placed, measure.metric), Style(measure)), "", *lines]
-            ), placed
-    if not runs and (is_seed(directory.name) or is_run(directory)):
-        runs = [read_run(directory, test_log)]
-    return experiment_text(directory, runs, measure), runs
+def report(given: Given, options: argparse.Namespace) -> str:
+    """What is printed. Raises ValueError when --against names nobody."""
+    measure = Measure(options.metric, options.ci95)
+    if options.published and options.metric != "accuracy":
+        raise ValueError(f"--published has accuracies only, no {options.metric}: drop --metric")
+    plain = options.format == "simple" and not (options.against or options.published)
+    if given.experiments and plain and not options.rows:
+        return listing(given, measure, options.multi_exp)
+    grids = grids_of(given.runs, options.metric)
+    if not grids:
+        grids = [experiment_grid(given, options.metric)]
+    if options.against:
+        grids = against(grids, options.against)
+    comparison = Comparison(options.published_row) if options.published else None
+    if options.format == "csv":
+        return as_csv(grids, comparison)
+    if options.format == "json":
+        return as_json(grids, given.runs, comparison)
+    return draw_grids(grids, Style(measure, options.format, options.rows, comparison))
 
 
-def warnings(runs: list[Run]) -> list[str]:
+def against(grids: list[Grid], trainer: str) -> list[Grid]:
+    """Differences to `trainer` in every grid that has it; the others stay as they are."""
+    return [
+        differences(grid, label)
+        if label
+        else replace(grid, notes=(*grid.notes, f"no differences: {trainer} was not run here"))
+        for grid, label in zip(grids, find_method(grids, trainer), strict=True)
+    ]
+
+
+def warnings(given: Given, options: argparse.Namespace) -> list[str]:
     """What makes the report less than it seems."""
-    lines = [f"warning: {run.path}: {note}" for run in runs for note in run.notes]
-    unfinished = sum(not run.complete for run in runs)
-    if unfinished:
-        lines.append(f"warning: {unfinished} of {len(runs)} runs unfinished and not averaged")
+    lines = []
+    if not given.experiments:
+        placed = [run for run in given.runs if run.protocol]
+        lines += [run_line(run, options.metric) for run in placed if not run.complete]
+        lines += [
+            f"in no table: {run.path}: {run_line(run, options.metric)}"
+            for run in given.runs
+            if not run.protocol
+        ]
+    lines += [f"warning: {text}" for text in mixtures(given.experiments)]
+    lines += [f"warning: {run.path}: {note}" for run in given.runs for note in run.notes]
+    incomplete = sum(not run.complete for run in given.runs)
+    if incomplete:
+        lines.append(f"warning: {incomplete} of {len(given.runs)} runs unfinished and not averaged")
     return lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the report; returns the exit status."""
-    given = parse_arguments(argv)
+    options = parse_arguments(argv)
     try:
-        check_directory(given.directory)
-        text, runs = report(
-            given.directory, Measure(given.keyword, given.ci95), given.test_log, given.multi_exp
-        )
-    except OSError as error:
+        check_directory(options.directory)
+        given = find_given(options.directory, options.test_log, options.multi_exp)
+        if not given.runs:
+            return nothing_found(options)
+        text = report(given, options)
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if not runs:
-        remedy = "drop --multi-exp" if given.multi_exp else "add --multi-exp"
-        print(
-            f"error: no runs in '{given.directory}'. Give a folder of seed<N>/log.txt, a tree of "
-            f"base2new, few_shot or cross_dataset runs, or {remedy}",
-            file=sys.stderr,
-        )
-        return 1
-    print("\n".join([text.rstrip("\n"), *warnings(runs)]))
-    return 0 if any(run.metrics for run in runs) else 1
+    print(text.rstrip("\n"))
+    lines = warnings(given, options)
+    if lines:
+        print("\n".join(lines), file=sys.stdout if options.format == "simple" else sys.stderr)
+    complete = [run.complete for run in given.runs]
+    return 0 if (all if options.strict else any)(complete) else 1
+
+
+def nothing_found(options: argparse.Namespace) -> int:
+    """Says so, and what to give instead."""
+    remedy = "drop --multi-exp" if options.multi_exp else "add --multi-exp"
+    print(
+        f"error: no runs in '{options.directory}'. Give a folder of seed<N>/log.txt, a tree of "
+        f"base2new, few_shot or cross_dataset runs, or {remedy}",
+        file=sys.stderr,
+    )
+    return 1
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Cell:
     mean: float | None = None
     values: Mapping[int, float] = field(default_factory=dict)
     due: tuple[int, ...] = ()
+    over: tuple[str, ...] = ()  # of an average: the data sets
 
     @property
     def complete(self) -> bool:
@@ -50,6 +51,11 @@ class Cell:
         """Standard deviation or half of the 95% interval; None for fewer than two seeds."""
         values = list(self.values.values())
         return measure.spread(values) if len(values) > 1 else None
+
+
+def signed(value: float) -> str:
+    """`+1.23`; `+0.00` for everything that rounds to it."""
+    return f"{round(value, 2) + 0.0:+.2f}"  # -0.0 + 0.0 is 0.0
 
 
 def cell_of(runs: Iterable[Run], metric: str, due: Iterable[int] = ()) -> Cell:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.results.cells import Cell, average_cell, cell_of, hm_cell
-from tools.results.methods import Methods, methods_of
+from tools.results.methods import Method, Methods, methods_of
 from tools.results.places import natural_key
 from tools.results.runs import Run
 
@@ -37,7 +37,9 @@ class Grid:
     methods: tuple[str, ...]
     parts: tuple[str, ...]
     cells: dict[Place, Cell]
+    about: dict[str, Method]  # what the runs of each method share
     notes: tuple[str, ...] = ()
+    kind: str = ""  # of cross_dataset: source, targets or domain generalisation
     joint: bool = False  # an average is over data sets that are complete in all parts
 
     def is_difference(self, method: str) -> bool:
@@ -64,8 +66,10 @@ class Grid:
     def average(self, method: str, part: str, over: Sequence[str]) -> Cell:
         """Mean over data sets; of HM the harmonic mean of the averages of base and new."""
         if part == HM:
-            return hm_cell(*(self.average(method, half, over) for half in HALVES))
-        return average_cell([self.cells[name, method, part] for name in over])
+            cell = hm_cell(*(self.average(method, half, over) for half in HALVES))
+        else:
+            cell = average_cell([self.cells[name, method, part] for name in over])
+        return replace(cell, over=tuple(over))
 
 
 def grids_of(runs: Iterable[Run], metric: str = "accuracy") -> list[Grid]:
@@ -123,7 +127,8 @@ def _cross_dataset(runs: list[Run], methods: Methods, metric: str) -> list[Grid]
     for shots, members in grouped(runs, lambda run: run.shots).items():
         trained = [run for run in members if run.split == "train_source"]
         for kind, chosen in _kinds(members).items():
-            frame = {"title": f"{shots_text(shots)}, {kind}", "shots": shots, "metric": metric}
+            title = f"{shots_text(shots)}, {kind}"
+            frame = {"title": title, "shots": shots, "metric": metric, "kind": kind}
             if chosen:
                 grids.append(_grid(chosen, methods, {metric: _any}, frame, trained))
     return grids
@@ -169,6 +174,7 @@ def _grid(
         methods=tuple(dict.fromkeys(method for _, method, _ in cells)),
         parts=tuple(parts),
         cells=cells,
+        about=methods.about,
         notes=tuple(methods.notes),
         **frame,
     )

@@ -26,6 +26,7 @@ class Methods(NamedTuple):
     """The methods of a tree: runs by label, in natural order, and what must be said of them."""
 
     runs: dict[str, list[Run]]
+    about: dict[str, Method]
     notes: list[str]
 
 
@@ -47,7 +48,8 @@ def methods_of(runs: Sequence[Run]) -> Methods:
     _join_imagenet(found, notes)
     labels = _labels(found)
     ordered = sorted(found, key=lambda method: natural_key(labels[method]))
-    return Methods({labels[method]: found[method] for method in ordered}, notes)
+    by_label = {labels[method]: found[method] for method in ordered}
+    return Methods(by_label, {labels[method]: method for method in ordered}, notes)
 
 
 def _spot(run: Run) -> tuple:

@@ -1,14 +1,15 @@
 """Draws grids as text: one table with the parts side by side, or a table for each part."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from tabulate import tabulate
 
-from tools.results.cells import Cell, Measure
+from tools.results.cells import Cell, Measure, signed
 from tools.results.grids import HM, Grid, Place
+from tools.results.published import Comparison
 
 TEXT_FORMATS = ("simple", "github", "latex")
 ROWS = ("datasets", "trainers")
@@ -16,17 +17,12 @@ ROWS = ("datasets", "trainers")
 
 @dataclass(frozen=True)
 class Style:
-    """How tables look. Rows None: trainers where there is one data set, else data sets.
-
-    `beside` gives what stands behind the number of a cell, or of the average where the data set is
-    None; `legend` are the lines below the tables of a tree that explain it.
-    """
+    """How tables look. Rows None: trainers where there is one data set, else data sets."""
 
     measure: Measure = field(default_factory=Measure)
     format: str = "simple"
     rows: str | None = None
-    beside: Callable[[Grid, Place | tuple[None, str, str], Cell], str] | None = None
-    legend: Callable[[list[Grid]], list[str]] | None = None
+    comparison: Comparison | None = None  # with published numbers
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ def draw_grids(grids: Iterable[Grid], style: Style) -> str:
         texts.append(_heading(style, f"{protocol}: {tree}") + "\n" + _plain(style, [caption]))
         texts += [draw_sheet(sheet) for grid in members for sheet in sheets_of(grid, style)]
         notes = [f"note: {note}" for note in dict.fromkeys(n for g in members for n in g.notes)]
-        notes += style.legend(members) if style.legend else []
+        notes += style.comparison.legend(members) if style.comparison else []
         if notes:
             texts.append(_plain(style, notes))
     return "\n\n".join(texts)
@@ -127,12 +123,12 @@ def _text(sheet: Sheet, place: Place) -> str:
 
 
 def _number(sheet: Sheet, place: Place | tuple[None, str, str], cell: Cell) -> str:
-    sign = "+" if sheet.grid.is_difference(place[1]) else ""
-    text = f"{cell.mean:{sign}.2f}"
+    text = signed(cell.mean) if sheet.grid.is_difference(place[1]) else f"{cell.mean:.2f}"
     spread = cell.spread(sheet.style.measure)
     if spread is not None:
         text += f" ± {spread:.2f}"
-    return text + (sheet.style.beside(sheet.grid, place, cell) if sheet.style.beside else "")
+    comparison = sheet.style.comparison
+    return text + (comparison.beside(sheet.grid, place, cell) if comparison else "")
 
 
 def _averages(sheet: Sheet) -> tuple[dict[str, dict[tuple[str, str], str]], bool]:
@@ -179,23 +175,29 @@ def _legend(sheet: Sheet, marks: bool) -> list[str]:
     grid = sheet.grid
     lines = []
     consequence = ", left out of the average" if len(grid.datasets) > 1 else ""
-    incomplete = {
-        method: names
-        for method in grid.methods
-        if (names := [n for n in grid.datasets if _lacks(sheet, n, method)])
-    }
-    if len(grid.datasets) == 1:
-        listed = ", ".join(incomplete)
-    else:
-        named = len(grid.methods) > 1
-        listed = "; ".join(f"{m}: " * named + ", ".join(n) for m, n in incomplete.items())
-    if listed:
+    if listed := _incomplete(sheet):
         lines.append(f"* incomplete{consequence}: {listed}")
     if marks:
         lines.append("† not over the same data sets as other averages: compare those in common")
     if any(_seeds_differ(sheet, grid.cell(*place)) for place in sheet.places):
         lines.append(f"(n): mean of n seeds instead of {sheet.usual}")
     return [_plain(sheet.style, lines)] if lines else []
+
+
+def _incomplete(sheet: Sheet) -> str:
+    """The data sets that lack something, with the methods that lack them if not all do."""
+    grid = sheet.grid
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for method in grid.methods:
+        names = tuple(name for name in grid.datasets if _lacks(sheet, name, method))
+        lacking.setdefault(names, []).append(method)
+    lacking.pop((), None)
+    if len(grid.datasets) == 1:
+        return ", ".join(method for methods in lacking.values() for method in methods)
+    return "; ".join(
+        f"{', '.join(methods)}: " * (len(methods) < len(grid.methods)) + ", ".join(names)
+        for names, methods in lacking.items()
+    )
 
 
 def _lacks(sheet: Sheet, name: str, method: str) -> bool:
