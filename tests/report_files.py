@@ -39,7 +39,9 @@ def write_run(folder: Path, classes: Sequence[str] = CLASSES, **changes: object)
     for label in range(len(classes)):
         for i in range(20):
             right = draw.random() < skill
-            rows.append((f"{label}/{i}.jpg", label, label if right else draw.randrange(len(classes))))
+            rows.append(
+                (f"{label}/{i}.jpg", label, label if right else draw.randrange(len(classes)))
+            )
     per_class = [
         {
             "label": label,

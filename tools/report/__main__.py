@@ -57,7 +57,7 @@ def check(given: argparse.Namespace) -> None:
         hint = f"; did you mean '{parent / close[0]}'?" if close else ""
         raise FileNotFoundError(f"there is no folder '{given.output}'{hint}")
     if given.out.is_dir():
-        raise IsADirectoryError(f"'{given.out}' is a folder; give a file: -o {given.out}/report.html")
+        raise IsADirectoryError(f"-o '{given.out}' is a folder; give a file, as in report.html")
     if not given.out.parent.is_dir():
         raise FileNotFoundError(f"there is no folder '{given.out.parent}' for the page (-o)")
 

@@ -53,7 +53,7 @@ def cost_table(records: Iterable[tuple[str, str, Record]]) -> Table:
     """A row per protocol, method and device. `records`: (protocol, method, record) of each run."""
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for protocol, method, record in records:
-        device = str(record.get("device") or "not recorded")
+        device = str(record.get("device") or "–")
         groups.setdefault((protocol, method, device), []).append(record)
     rows = [
         [
@@ -72,12 +72,12 @@ def cost_table(records: Iterable[tuple[str, str, Record]]) -> Table:
 def _spread_cell(
     records: list[Record], form: Callable[[float], str], path: tuple[str, ...], trained: bool
 ) -> Cell:
-    """`median (lowest – highest)` over the runs that recorded it."""
+    """Median, and below it lowest – highest, over the runs that recorded it."""
     chosen = [r for r in records if not (trained and r.get("eval_only"))]
     values = [value for r in chosen if (value := number(r, *path)) is not None]
     if not values:
-        return Cell("not recorded", None, "missing")
+        return Cell("–", None, "missing", "not recorded")
     low, middle, high = form(min(values)), form(median(values)), form(max(values))
-    text = middle if low == high else f"{middle} ({low} – {high})"
+    text = middle if low == high else f"{middle}\n{low} – {high}"
     hint = f"{len(values)} of {len(chosen)} runs recorded it"
-    return Cell(text, median(values), "", hint)
+    return Cell(text, median(values), "lines", hint)

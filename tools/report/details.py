@@ -87,9 +87,10 @@ def detail(
     """`most`: so many classes are shown, the weakest ones; None: all."""
     figures = training_panels(material.curves)
     for group, figure in figures.items():
-        files.save(f"{path} {group}", figure)
-    if material.answers and (most is None or len(material.answers.labels) <= most):
-        files.save(f"{path} confusion", confusion_figure(material.answers, material.names, path))
+        files.save(f"{path} {group}", lambda figure=figure: figure)
+    answers = material.answers
+    if answers and (most is None or len(answers.labels) <= most):
+        files.save(f"{path} confusion", lambda: confusion_figure(answers, material.names, path))
     plots = [Plot(inline(figure, f"{group}, {path}")) for group, figure in figures.items()]
     shown = weakest(material.classes, most)
     tables = [_class_table(material, shown)] if shown else []
@@ -101,14 +102,16 @@ def _texts(run: Run, material: Material) -> list[str]:
     metrics = ", ".join(f"{name} {value:.2f}%" for name, value in run.metrics.items())
     texts = [metrics if run.complete else f"{run.state}: {run.reason}", *material.damaged]
     if not material.curves:
-        texts.append("No training curves: tensorboard/ holds no scalars (tests only have none).")
+        texts.append(
+            "No training curves: `tensorboard/` holds no scalars. A run that only tests has none."
+        )
     elif thinned := [c for c in material.curves.values() if c.length > len(c.steps)]:
         most = max(thinned, key=lambda curve: curve.length)
         texts.append(f"Curves are drawn with {len(most.steps)} of up to {most.length:,} points.")
     if not material.classes:
-        texts.append("Accuracy per class is not recorded: results.json has no 'per_class'.")
+        texts.append("Accuracy per class is not recorded: `results.json` has no `per_class`.")
     if material.answers is None:
-        texts.append(f"No confusion: {PREDICTIONS} is written with TEST.SAVE_PREDICTIONS True.")
+        texts.append(f"No confusion: `{PREDICTIONS}` is written with `TEST.SAVE_PREDICTIONS True`.")
     return texts
 
 
@@ -139,7 +142,7 @@ def _left_out(material: Material, shown: int) -> list[str]:
     count = len(material.classes)
     if shown == count:
         return []
-    return [f"The {shown} weakest of {count:,} classes; all of them: --classes all"]
+    return [f"The {shown} weakest of {count:,} classes; all of them: `--classes all`."]
 
 
 def _matrix(material: Material, labels: Sequence[int]) -> Matrix:
@@ -152,7 +155,9 @@ def _matrix(material: Material, labels: Sequence[int]) -> Matrix:
         counts = [answers.counts[label, answer] for answer in columns]
         if rest:
             counts.append(totals[label] - sum(counts))
-        rows.append((names.get(label, f"class {label}"), [_share(c, totals[label]) for c in counts]))
+        rows.append(
+            (names.get(label, f"class {label}"), [_share(c, totals[label]) for c in counts])
+        )
     header = [names.get(label, f"class {label}") for label in columns] + ["all others"] * rest
     title = "Confusion: answers (columns) to the pictures of each class (rows), in % of the class"
     return Matrix(title, header, rows, _left_out(material, len(columns)) if rest else [])

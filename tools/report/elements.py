@@ -9,7 +9,7 @@ from markupsafe import Markup
 class Cell(NamedTuple):
     """Text, what it is sorted by (None: behind all others), and how it is marked.
 
-    kind: '', 'name', 'text', 'best', 'partial', 'missing' or 'differs'
+    kind: '', 'name', 'text', 'lines', 'best', 'partial', 'missing' or 'differs'
     """
 
     text: str
@@ -27,6 +27,10 @@ class Table:
     rows: list[list[Cell]]
     last: list[list[Cell]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def is_text(self, column: int) -> bool:
+        """Whether a column holds words rather than numbers."""
+        return any(row[column].kind in ("text", "differs") for row in self.rows)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tools.report.elements import Cell, Table, name_cell
+from tools.report.elements import Cell, Table, name_cell, text_cell
 
 Record = Mapping[str, Any]
 
@@ -14,7 +14,7 @@ def environment_table(records: Iterable[tuple[str, Record]]) -> Table:
     for run, record in records:
         for key, value in _environment(record).items():
             values.setdefault(key, {}).setdefault(value, []).append(run)
-    return Table("", ["", "value", "runs"], [_row(key, found) for key, found in values.items()])
+    return Table("", ["what", "value"], [_row(key, found) for key, found in values.items()])
 
 
 def differing(table: Table) -> list[str]:
@@ -34,8 +34,8 @@ def _environment(record: Record) -> dict[str, str]:
 
 def _row(key: str, found: dict[str, list[str]]) -> list[Cell]:
     ordered = sorted(found.items(), key=lambda item: -len(item[1]))
-    kind = "differs" if len(ordered) > 1 else "text"
-    counts = "; ".join(f"{len(runs):,}" for _, runs in ordered)
-    hint = f"{ordered[-1][0]}: {', '.join(ordered[-1][1][:3])}" if len(ordered) > 1 else ""
-    text = "; ".join(value for value, _ in ordered)
-    return [name_cell(key), Cell(text, text, kind, hint), Cell(counts, len(ordered[0][1]))]
+    if len(ordered) == 1:
+        return [name_cell(key), text_cell(ordered[0][0])]
+    text = "; ".join(f"{value} ({len(runs):,} runs)" for value, runs in ordered)
+    hint = f"{ordered[-1][0]}: {', '.join(ordered[-1][1][:3])}"
+    return [name_cell(key), Cell(text, text, "differs", hint)]

@@ -1,6 +1,7 @@
 """Figures as files of their own."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -17,8 +18,8 @@ class PlotFiles:
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def save(self, name: str, figure: Figure) -> None:
-        """Write <name>.svg, whatever the name holds; a second one of that name gets a number."""
+    def save(self, name: str, draw: Callable[[], Figure]) -> None:
+        """Draw and write <name>.svg, whatever the name holds; a second one gets a number."""
         if self.folder is None:
             return
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-150:] or "figure"
@@ -26,5 +27,5 @@ class PlotFiles:
         while path in self.written:
             number += 1
             path = self.folder / f"{stem}_{number}.svg"
-        path.write_text(standalone(figure), encoding="utf-8")
+        path.write_text(standalone(draw()), encoding="utf-8")
         self.written.append(path)

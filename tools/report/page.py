@@ -2,12 +2,13 @@
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tools.report.details import Detail
 from tools.report.elements import Plot, Table
@@ -53,6 +54,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _code
     script = (HERE / "page.js").read_text()
     digest = hashlib.sha256(script.encode()).digest()
     css = environment.get_template("page.css").render(variables=variables())
@@ -62,6 +64,11 @@ def render(page: Page) -> str:
         script=Markup(script),
         script_hash=base64.b64encode(digest).decode(),
     )
+
+
+def _code(text: str) -> Markup:
+    """Escaped, with what stands between `backticks` as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(_finalize(text)))))
 
 
 def _finalize(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The figures: accuracy against shots, training curves, confusion."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,10 +10,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from tools.report.predictions import Answers
 from tools.report.scalars import Curve
-from tools.report.svg import INK, MARKERS, SERIES, printable
+from tools.report.svg import MARKERS, SERIES, printable
 
 PANEL = (4.6, 3.3)  # inches
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
+
+TRAINING = LOSSES, ACCURACY, LR = ("loss terms", "training accuracy in %", "learning rate")
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def training_panels(curves: Mapping[str, Curve]) -> dict[str, Figure]:
     for tag, curve in curves.items():
         if group := _group(tag, curve):
             groups.setdefault(group, {})[tag.partition("/")[2]] = curve
-    return {group: _lines_panel(group, lines) for group, lines in sorted(groups.items())}
+    ordered = sorted(groups, key=lambda group: (*TRAINING, group).index(group))
+    return {group: _lines_panel(group, groups[group]) for group in ordered}
 
 
 def _group(tag: str, curve: Curve) -> str | None:
@@ -87,8 +91,8 @@ def _group(tag: str, curve: Curve) -> str | None:
     if split != "train":
         return f"{split} set, by epoch" if len(curve.steps) > 1 else None
     if name == "lr":
-        return "learning rate"
-    return "training accuracy in %" if name.startswith("acc") else "loss terms"
+        return LR
+    return ACCURACY if name.startswith("acc") else LOSSES
 
 
 def _lines_panel(group: str, lines: Mapping[str, Curve]) -> Figure:
@@ -99,7 +103,7 @@ def _lines_panel(group: str, lines: Mapping[str, Curve]) -> Figure:
         few = len(curve.steps) <= 12
         axis.plot(
             *(_along(group, curve), curve.values),
-            label=printable(name),
+            label=printable(name)[:24],
             color=given["color"],
             linestyle=DASHES[number % len(DASHES)] if len(lines) > 1 else "-",
             marker=given["marker"] if few else None,
@@ -126,17 +130,17 @@ def confusion_figure(answers: Answers, names: Mapping[int, str], title: str) -> 
     shares = [[0.0] * len(labels) for _ in labels]
     for (label, answer), count in answers.counts.items():
         shares[place[label]][place[answer]] = 100 * count / totals[label]
-    side = 2.5 + 0.32 * len(labels)
-    figure = Figure(figsize=(side, side), layout="constrained")
+    ticks = [printable(names.get(label, label))[:40] for label in labels]
+    side = 2 + 0.32 * len(labels) + 0.1 * max(map(len, ticks))  # inches
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
     axis = figure.add_subplot()
     axis.grid(False)
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, label="share of the class's pictures in %", shrink=0.6)
-    ticks = [printable(names.get(label, label))[:40] for label in labels]
     axis.set_xticks(range(len(labels)), ticks, rotation=90)
     axis.set_yticks(range(len(labels)), ticks)
-    axis.set(title=printable(title), xlabel="answer", ylabel="class")
-    axis.title.set_color(INK[0])
+    axis.set(xlabel="answer", ylabel="class")
+    figure.suptitle("\n".join(textwrap.wrap(printable(title), int(8 * side))), fontsize=10)
     return figure
 
 

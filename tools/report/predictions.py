@@ -91,9 +91,7 @@ def _checked(entries: object) -> list[ClassResult]:
     results = []
     for entry in entries:
         try:
-            result = ClassResult(
-                *(entry[key] for key in ("label", "name", "total", "correct"))
-            )
+            result = ClassResult(*(entry[key] for key in ("label", "name", "total", "correct")))
         except (TypeError, KeyError) as error:
             raise ValueError(f"an entry of 'per_class' lacks {error}") from error
         numbers = (result.label, result.total, result.correct)

@@ -20,8 +20,9 @@ def tables(grid: Grid, measure: Measure) -> list[Table]:
     HM comes before base and new, many shots before few.
     """
     ordered = ["HM", "base", "new"] if "HM" in grid.parts else list(reversed(grid.parts))
-    parts = [_table(grid, part, measure) for part in ordered] if len(grid.datasets) > 1 else []
-    return [_overview(grid, measure), *parts]
+    several = len(grid.datasets) > 1
+    overview = [_overview(grid, measure)] if len(ordered) > 1 or not several else []
+    return overview + [_table(grid, part, measure) for part in ordered if several]
 
 
 def _overview(grid: Grid, measure: Measure) -> Table:
@@ -113,7 +114,10 @@ def _averages(grid: Grid, part: str) -> list[list[Cell]]:
         return []
     own = [grid.complete(method, part) for method in grid.methods]
     rows = [
-        [name_cell("Average"), *(_average(grid, m, part, o) for m, o in zip(grid.methods, own, strict=True))]
+        [
+            name_cell("Average"),
+            *(_average(grid, m, part, o) for m, o in zip(grid.methods, own, strict=True)),
+        ]
     ]
     common = [name for name in grid.datasets if all(name in names for names in own)]
     if common and any(len(names) > len(common) for names in own):
@@ -169,7 +173,9 @@ def shot_curves(grid: Grid, measure: Measure) -> dict[str, list[ShotCurve]]:
         for name in grid.datasets
     }
     pairs = [(m, p) for m in grid.methods for p in grid.parts]
-    tried = [pair for pair in pairs if any(cells[pair].mean is not None for cells in panels.values())]
+    tried = [
+        pair for pair in pairs if any(cells[pair].mean is not None for cells in panels.values())
+    ]
     over = [name for name, cells in panels.items() if all(cells[pair].complete for pair in tried)]
     if len(grid.datasets) > 1 and over:
         share = "" if len(over) == len(grid.datasets) else f" of {len(over)}/{len(grid.datasets)}"

@@ -40,7 +40,9 @@ def _event_files(folder: Path) -> list[tuple[Path, dict[str, dict[int, float]]]]
     """Every event file with its {tag: {step: value}}, in the order in which they were begun."""
     files = [path for path in folder.glob("*tfevents*") if path.is_file()]
     found = [(_read(file), file) for file in files]
-    return [(file, tags) for (_, tags), file in sorted(found, key=lambda item: (item[0][0], item[1]))]
+    return [
+        (file, tags) for (_, tags), file in sorted(found, key=lambda item: (item[0][0], item[1]))
+    ]
 
 
 def _read(file: Path) -> tuple[float, dict[str, dict[int, float]]]:

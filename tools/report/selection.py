@@ -37,7 +37,7 @@ def chosen(runs: list[Run], path: Callable[[Run], str], choice: Choice) -> list[
     if choice.patterns:
         return [r for r in runs if any(_fits(path(r), pattern) for pattern in choice.patterns)]
     if choice.details is None or len(runs) <= choice.details:
-        return runs
+        return list(runs)
     seen: Counter[object] = Counter()
     ranks = []
     for run in runs:
@@ -61,7 +61,9 @@ def detail_section(
     """The section with a run to choose, and the files of these runs that could not be read."""
     groups: dict[str, list[tuple[str, Detail]]] = {}
     damaged: list[str] = []
-    shown = sorted(chosen(runs, path, choice), key=lambda run: (str(run.protocol), _tested_only(run)))
+    shown = sorted(
+        chosen(runs, path, choice), key=lambda run: (str(run.protocol), _tested_only(run))
+    )
     for number, run in enumerate(shown):
         material = read_material(run)
         damaged += material.damaged
@@ -70,8 +72,8 @@ def detail_section(
     texts = ["Curves of training, accuracy per class and confusion of one run."]
     if len(shown) < len(runs):
         texts.append(
-            f"{len(shown)} of {len(runs):,} runs are on this page; others: --run 'PATTERN' "
-            "(part of a path, * for anything), more: --details N, all: --details all"
+            f"{len(shown)} of {len(runs):,} runs are on this page; others: `--run PATTERN` "
+            "(part of a path, * for anything), more: `--details N`, all: `--details all`."
         )
     return Section("Runs in detail", texts, runs=list(groups.items())), damaged
 

@@ -8,7 +8,8 @@ import yaml
 
 from experiment.flat import flatten
 from experiment.record import INCIDENTAL
-from tools.results.runs import Run
+from tools.results import Run
+from tools.results.places import natural_key
 
 # What is different by plan: the axes of the tables themselves.
 PLANNED = INCIDENTAL | {
@@ -31,7 +32,7 @@ def read_settings(run: Path) -> Settings:
     try:
         tree = yaml.load((run / "config.yaml").read_text(), Loader=_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"not valid YAML: {error}") from error
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ValueError("holds no settings")
     return {key: _text(value) for key, value in flatten(tree) if key not in PLANNED}
@@ -41,7 +42,9 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _text(value: Any) -> str:
-    return "(empty)" if value in ("", None) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "(none)"
+    return "(none)" if value in ("", None) else str(value)
 
 
 def differing(
@@ -65,7 +68,7 @@ def differing(
 
 def along(pairs: list[tuple[Run, str]]) -> str:
     """`0.5`; `0.5 (caltech101, dtd), 4 (eurosat)`; or values with their numbers of runs."""
-    values = sorted({value for _, value in pairs})
+    values = sorted({value for _, value in pairs}, key=natural_key)
     if len(values) == 1:
         return values[0]
     for axis in AXES.values():

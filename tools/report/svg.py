@@ -45,11 +45,12 @@ STYLE = {
     "axes.edgecolor": INK[0],
     "axes.facecolor": PAPER[0],
     "figure.facecolor": PAPER[0],
-    **{key: INK[0] for key in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")},
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK[0]),
     "legend.frameon": False,
 }
 _SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
+_TAG = re.compile(r"<[^>]*>")
 _DIGITS = re.compile(r"(\d+\.\d\d)\d+")
 
 ElementTree.register_namespace("", _SVG)
@@ -73,7 +74,8 @@ def standalone(figure: Figure) -> str:
         # the width of a letter that matplotlib's font lacks is guessed; the reader's font has it
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return _DIGITS.sub(r"\1", text.getvalue())
+    # places to a hundredth of a point; what stands between tags are the words of the figure
+    return _TAG.sub(lambda tag: _DIGITS.sub(r"\1", tag[0]), text.getvalue())
 
 
 def inline(figure: Figure, description: str) -> Markup:
