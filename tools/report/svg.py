@@ -32,6 +32,7 @@ SERIES = (
 MARKERS = "osD^vPX*"
 STYLE = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "report",  # the same figure is the same text
     "text.parse_math": False,  # names of classes and data sets may hold dollars
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
