@@ -162,7 +162,7 @@ def test_one_run_with_everything(tree):
     cost = page.tables["Cost"]
     shown = dict(zip(*cost, strict=True))
     assert shown["training"] == "31.0 s" and shown["peak memory"] == "1.87 GiB"
-    assert shown["trained parameters"] == "4,000" and shown["images/s, test"] == "800"
+    assert shown["parameters"] == "4,000" and shown["test images/s"] == "800"
     assert ["torch", "2.15.0"] in page.tables["Environment"]
     names = {path.name.rpartition("seed1_")[2] for path in (tree.parent / "plots").iterdir()}
     assert names == {

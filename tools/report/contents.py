@@ -90,8 +90,9 @@ def _costs(task: Task) -> Section:
     if not records:
         return Section("Cost", ["No run recorded parameters, time or memory."])
     text = (
-        "Median over runs, and lowest – highest. Times depend on the data set and the number of "
-        "shots: compare methods that were run on the same ones. –: not recorded."
+        "Trained parameters, time and peak memory (of the GPU; without one of the whole process): "
+        "median over runs, below it lowest – highest. Times depend on data set and shots: compare "
+        "methods that were run on the same ones. –: not recorded."
     )
     return Section("Cost", [text], tables=[cost_table(records)])
 

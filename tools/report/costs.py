@@ -40,11 +40,11 @@ def count(value: float) -> str:
 
 # heading, unit, where it stands in a record, and whether only runs that train have it
 COLUMNS: tuple[tuple[str, Callable[[float], str], tuple[str, ...], bool], ...] = (
-    ("trained parameters", count, ("parameters",), False),
+    ("parameters", count, ("parameters",), False),
     ("training", clock, ("train_seconds",), True),
     ("whole run", clock, ("seconds",), True),
-    ("images/s, training", count, ("images_per_second", "train"), True),
-    ("images/s, test", count, ("images_per_second", "test"), False),
+    ("train images/s", count, ("images_per_second", "train"), True),
+    ("test images/s", count, ("images_per_second", "test"), False),
     ("peak memory", memory, ("peak_memory_bytes",), True),
 )
 

@@ -10,6 +10,7 @@ from tools.report.plots import confusion_figure, training_panels
 from tools.report.predictions import (
     Answers,
     ClassResult,
+    class_name,
     class_results,
     read_answers,
     weakest,
@@ -120,7 +121,7 @@ def _class_table(material: Material, shown: Sequence[ClassResult]) -> Table:
     taken: dict[int, str] = {}
     names = material.names
     for label, answer, count in material.answers.mistakes() if material.answers else []:
-        taken.setdefault(label, f"{names.get(answer, f'class {answer}')} ({count})")
+        taken.setdefault(label, f"{names.get(answer, class_name(answer))} ({count})")
     rows = [
         [
             name_cell(result.name),
@@ -156,9 +157,9 @@ def _matrix(material: Material, labels: Sequence[int]) -> Matrix:
         if rest:
             counts.append(totals[label] - sum(counts))
         rows.append(
-            (names.get(label, f"class {label}"), [_share(c, totals[label]) for c in counts])
+            (names.get(label, class_name(label)), [_share(c, totals[label]) for c in counts])
         )
-    header = [names.get(label, f"class {label}") for label in columns] + ["all others"] * rest
+    header = [names.get(label, class_name(label)) for label in columns] + ["all others"] * rest
     title = "Confusion: answers (columns) to the pictures of each class (rows), in % of the class"
     return Matrix(title, header, rows, _left_out(material, len(columns)) if rest else [])
 

@@ -80,7 +80,7 @@ def class_results(record: Mapping[str, Any], answers: Answers | None) -> list[Cl
     if answers is None:
         return []
     return [
-        ClassResult(label, f"class {label}", total, answers.counts[label, label])
+        ClassResult(label, class_name(label), total, answers.counts[label, label])
         for label, total in sorted(answers.totals().items())
     ]
 
@@ -97,8 +97,16 @@ def _checked(entries: object) -> list[ClassResult]:
         numbers = (result.label, result.total, result.correct)
         if any(type(n) is not int for n in numbers) or not 0 <= result.correct <= result.total:
             raise ValueError(f"an entry of 'per_class' is impossible: {entry!r:.200}")
-        results.append(result._replace(name=str(result.name)))
+        known = result.name is not None
+        results.append(
+            result._replace(name=str(result.name) if known else class_name(result.label))
+        )
     return results
+
+
+def class_name(label: int) -> str:
+    """What a class is called whose name is not recorded."""
+    return f"class {label}"
 
 
 def weakest(results: Iterable[ClassResult], count: int | None) -> list[ClassResult]:

@@ -7,14 +7,16 @@ from typing import Any
 import yaml
 
 from experiment.flat import flatten
-from experiment.record import INCIDENTAL
 from tools.results import Run
 from tools.results.places import natural_key
 
-# What is different by plan: the axes of the tables themselves.
-PLANNED = INCIDENTAL | {
+PLANNED = {
+    # the axes of the tables themselves
     *("SEED", "TRAINER.NAME", "DATASET.NAME", "DATASET.PATH"),
     *("DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "TASK"),
+    # what changes no result
+    *("OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS"),
+    *("TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TEST.SAVE_PREDICTIONS"),
 }
 AXES: dict[str, Callable[[Run], object]] = {
     "data set": lambda run: run.dataset,
