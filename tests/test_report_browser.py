@@ -260,6 +260,8 @@ def test_no_width_breaks_it(browser, page, width):
         width,
     )
     assert outside == []
+    rows = "return [...document.querySelectorAll('tbody tr')].map((e) => e.clientHeight)"
+    assert max(browser.execute_script(rows)) < 150, "no cell is squeezed to a few letters a line"
     if width == 390:
         boxes = "return [...document.querySelectorAll('.scroll')].map((e) => e.scrollWidth)"
         assert max(browser.execute_script(boxes)) > width, "wide tables scroll in their own box"

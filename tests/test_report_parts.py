@@ -34,11 +34,12 @@ def contrast(a: str, b: str) -> float:
 
 
 def test_a_resumed_run_has_one_curve(tmp_path):
-    write_scalars(tmp_path, range(0, 50, 10), suffix=".a")  # interrupted behind step 40
+    write_scalars(tmp_path, range(0, 50, 5), suffix=".a")  # interrupted behind step 45
     write_scalars(tmp_path, range(30, 80, 10), value=0.5, suffix=".b")  # continued from step 30
     curves, notes = read_curves(tmp_path / "tensorboard")
-    assert curves["train/lr"].steps == (0, 10, 20, 30, 40, 50, 60, 70) and not notes
-    expected = [0.001 / (1 + s / 50) * (1 if s < 30 else 0.5) for s in range(0, 80, 10)]
+    steps = (*range(0, 30, 5), *range(30, 80, 10))
+    assert curves["train/lr"].steps == steps and not notes
+    expected = [0.001 / (1 + s / 50) * (1 if s < 30 else 0.5) for s in steps]
     assert curves["train/lr"].values == pytest.approx(expected)
     assert set(curves) == {
         *("train/loss", "train/ce_class", "train/reg_image", "train/acc", "train/lr"),
@@ -210,13 +211,21 @@ def test_a_figure_for_a_file_stands_alone():
 
 def test_training_panels_by_what_they_show():
     curve = Curve((0, 1), (1.0, float("nan")), 2)
-    tags = ("train/loss", "train/ce", "train/lr", "train/acc", "val/accuracy")
+    tags = ("train/epoch", "train/loss", "train/ce", "train/lr", "train/acc", "val/accuracy")
     single = Curve((9,), (80.0,), 1)
     panels = training_panels(dict.fromkeys(tags, curve) | {"test/accuracy": single})
-    names = ["loss terms", "training accuracy in %", "learning rate", "val set, by epoch"]
+    names = ["loss terms", "training accuracy in %", "learning rate", "val set"]
     assert list(panels) == names
-    axis = panels["val set, by epoch"].axes[0]
+    axis = panels["val set"].axes[0]
     assert list(axis.get_lines()[0].get_xdata()) == [1, 2], "epochs count from 1"
+
+
+def test_training_is_drawn_over_epochs_where_they_are_known():
+    loss, epoch = Curve((19, 39), (2.0, 1.0), 2), Curve((19, 39), (0.5, 1.0), 2)
+    axis = training_panels({"train/loss": loss, "train/epoch": epoch})["loss terms"].axes[0]
+    assert axis.get_xlabel() == "epoch" and list(axis.get_lines()[0].get_xdata()) == [0.5, 1.0]
+    axis = training_panels({"train/loss": loss})["loss terms"].axes[0]
+    assert axis.get_xlabel() == "step" and list(axis.get_lines()[0].get_xdata()) == [19, 39]
 
 
 def test_text_that_no_file_could_hold():

@@ -15,6 +15,7 @@ from tools.report.svg import MARKERS, SERIES, printable
 PANEL = (4.6, 3.3)  # inches
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 
+EPOCH = "train/epoch"
 TRAINING = LOSSES, ACCURACY, LR = ("loss terms", "training accuracy in %", "learning rate")
 
 
@@ -55,6 +56,7 @@ def shots_figure(panels: Mapping[str, Sequence[ShotCurve]], ylabel: str) -> Figu
         _draw_shots(axis, title, curves, ylabel)
     for axis in list(axes)[len(panels) :]:
         axis.remove()
+    figure.get_layout_engine().set(hspace=0.08, wspace=0.04)
     handles = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(6, len(handles)))
     return figure
@@ -76,40 +78,47 @@ def _draw_shots(axis: Axes, title: str, curves: Iterable[ShotCurve], ylabel: str
 
 
 def training_panels(curves: Mapping[str, Curve]) -> dict[str, Figure]:
-    """By what they show: loss terms, training accuracy, learning rate, evaluations."""
+    """By what they show: loss terms, training accuracy, learning rate, evaluations.
+
+    They are drawn over epochs where `train/epoch` says which epoch a step belongs to.
+    """
     groups: dict[str, dict[str, Curve]] = {}
+    epochs = curves.get(EPOCH)
     for tag, curve in curves.items():
         if group := _group(tag, curve):
             groups.setdefault(group, {})[tag.partition("/")[2]] = curve
     ordered = sorted(groups, key=lambda group: (*TRAINING, group).index(group))
-    return {group: _lines_panel(group, groups[group]) for group in ordered}
+    return {group: _lines_panel(group, groups[group], epochs) for group in ordered}
 
 
 def _group(tag: str, curve: Curve) -> str | None:
     """The panel of a tag; none for an evaluation at a single point, which is no curve."""
     split, _, name = tag.partition("/")
+    if tag == EPOCH:
+        return None
     if split != "train":
-        return f"{split} set, by epoch" if len(curve.steps) > 1 else None
+        return f"{split} set" if len(curve.steps) > 1 else None
     if name == "lr":
         return LR
     return ACCURACY if name.startswith("acc") else LOSSES
 
 
-def _lines_panel(group: str, lines: Mapping[str, Curve]) -> Figure:
+def _lines_panel(group: str, lines: Mapping[str, Curve], epochs: Curve | None) -> Figure:
     figure = Figure(figsize=PANEL, layout="constrained")
     axis = figure.add_subplot()
+    places = {name: _places(group, curve, epochs) for name, curve in lines.items()}
     for number, (name, curve) in enumerate(lines.items()):
         given = look(number)
         few = len(curve.steps) <= 12
         axis.plot(
-            *(_along(group, curve), curve.values),
+            *(places[name] or curve.steps, curve.values),
             label=printable(name)[:24],
             color=given["color"],
             linestyle=DASHES[number % len(DASHES)] if len(lines) > 1 else "-",
             marker=given["marker"] if few else None,
         )
     axis.set_title(printable(group))
-    axis.set_xlabel("epoch" if group.endswith("by epoch") else "step")
+    axis.set_xlabel("epoch" if all(places.values()) else "step")
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     if len(lines) > 1:
@@ -117,9 +126,12 @@ def _lines_panel(group: str, lines: Mapping[str, Curve]) -> Figure:
     return figure
 
 
-def _along(group: str, curve: Curve) -> list[int]:
-    """Steps as written, epochs from 1."""
-    return [step + group.endswith("by epoch") for step in curve.steps]
+def _places(group: str, curve: Curve, epochs: Curve | None) -> list[float]:
+    """The epochs that were complete at each point; none where they are not known."""
+    if group not in TRAINING:  # evaluations have the epoch, from 0, as their step
+        return [step + 1 for step in curve.steps]
+    known = dict(zip(epochs.steps, epochs.values, strict=True)) if epochs else {}
+    return [known[step] for step in curve.steps] if known.keys() >= set(curve.steps) else []
 
 
 def confusion_figure(answers: Answers, names: Mapping[int, str], title: str) -> Figure:
