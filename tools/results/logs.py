@@ -31,15 +31,14 @@ _STRAY = re.compile(r"=> result|\* (?:total|correct|accuracy|error|macro_f1):")
 _EPOCH = re.compile(r"epoch \[([0-9]+)/([0-9]+)\]")
 _FINISHED = re.compile(r"Finish(?:ed)? training")
 _SPLIT = re.compile(r"(?:Do evaluation|Evaluate) on (?:the )?\*?(val|test)\b")
-_MARKS = ("* ", "=> ", "epoch [", "Finish", "valuat")  # a line without any of them says nothing
 _LONGEST_LINE = 1 << 16  # bytes
 _LONGEST_BLOCK = 40  # lines, those of progress bars and warnings in between included
-_TAIL = 1 << 18  # bytes of a long log that are read first
-_HEAD = 1 << 16
+_TAIL = 1 << 12  # bytes at the end of a log that are read first, then eight times as many
+_HEAD = 1 << 14
 _MOST_IGNORED = 5
 
-_LOAD_EPOCH = re.compile(rb"^load_epoch: ([0-9]{1,9})\s*$", re.MULTILINE)
-_BACKBONE = re.compile(rb"^ *BACKBONE:\s*\n(?: +[A-Z_]+: .*\n)*? +NAME: ([ -~]{1,200}?)\s*$", re.M)
+_LOAD_EPOCH = re.compile(rb"load_epoch: ([0-9]{1,9})\s*\n")
+_BACKBONE = re.compile(rb"BACKBONE:\s*\n(?: +[A-Z_]+: .*\n){0,9}? +NAME: ([ -~]{1,200}?)\s*\n")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def read_log(path: Path, test_log: bool = False) -> LogResult:
             reader = _Reader(test_log, anchored=False)
             if reader.read(file).decided:
                 return reader.close()
-            length *= 16
+            length *= 8
         file.seek(0)
         return _Reader(test_log).read(file).close()
 
@@ -86,9 +85,9 @@ def read_head(path: Path) -> dict[str, str | int]:
     except OSError:
         return {}
     told: dict[str, str | int] = {}
-    if match := _LOAD_EPOCH.search(head):
+    if match := _LOAD_EPOCH.match(head, head.find(b"\nload_epoch: ") + 1):
         told["load_epoch"] = int(match[1])
-    if match := _BACKBONE.search(head):
+    if match := _BACKBONE.match(head, max(0, head.find(b" BACKBONE:") + 1)):
         told["backbone"] = match[1].decode("ascii").strip("'\"")
     return told
 
@@ -101,6 +100,13 @@ def _lines(file: BinaryIO, inside: bool) -> Iterator[str]:
         if not inside:
             yield chunk.decode("utf-8", errors="replace").strip().rpartition("\r")[2].strip()
         inside = not chunk.endswith(b"\n")
+
+
+def _says_something(line: str) -> bool:
+    """Quickly sorts out the lines that no pattern can match: nearly all."""
+    return (
+        "* " in line or "=> " in line or "epoch [" in line or "Finish" in line or "valuat" in line
+    )
 
 
 def _number(line: str) -> tuple[str, str] | None:
@@ -124,8 +130,8 @@ def _block_metrics(block: dict[str, str]) -> dict[str, float]:
 class _Reader:
     """Follows the lines of one log.
 
-    Not `anchored` is one that starts in the middle: whether training goes on is not known before
-    the first line that says so.
+    Not `anchored` is one that starts in the middle of a file: before a line that begins or ends
+    something, it is not known what the lines belong to.
     """
 
     test_log: bool
@@ -145,8 +151,6 @@ class _Reader:
     @property
     def decided(self) -> bool:
         """Whether what stands before the first line fed cannot change the answer."""
-        if self.test_log:
-            return bool(self.metrics)
         return self.anchored and (bool(self.metrics) or self.epoch is not None)
 
     def read(self, file: BinaryIO) -> "_Reader":
@@ -159,8 +163,10 @@ class _Reader:
         self.age += 1
         if self.block is not None and self.age > _LONGEST_BLOCK:
             self._break_off()
-        if not any(mark in line for mark in _MARKS):
-            return
+        if _says_something(line):
+            self._follow(line)
+
+    def _follow(self, line: str) -> None:
         if line == "=> result":
             self._begin()
         elif match := _EPOCH.match(line):
@@ -175,6 +181,7 @@ class _Reader:
         elif match := _SPLIT.match(line):
             self._break_off()
             self.closed, self.split = False, match[1]
+            self.anchored = self.anchored or self.test_log
         elif _STRAY.search(line):
             self._value(line)
 
@@ -225,7 +232,7 @@ class _Reader:
             self.ignored.append("it was measured on the validation images")
         else:
             self.block, self.closed, self.distrusted = None, True, False
-            if self.epoch is None and (self.anchored or self.test_log):
+            if self.epoch is None and self.anchored:
                 self.metrics = metrics
 
     def _break_off(self) -> None:
