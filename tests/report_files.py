@@ -32,7 +32,7 @@ def run_folder(
 
 def write_run(folder: Path, classes: Sequence[str] = CLASSES, **changes: object) -> Path:
     """A finished run with everything a report can show; `changes` to its record, None: absent."""
-    draw = random.Random(str(folder))
+    draw = random.Random("/".join(folder.parts[-6:]))
     trainer, seed = folder.parent.parent.name, int(folder.name[4:])
     skill = 0.6 + 0.05 * (METHODS.index(trainer) if trainer in METHODS else 3)
     rows = []

@@ -267,7 +267,15 @@ def test_no_width_breaks_it(browser, page, width):
         assert max(browser.execute_script(boxes)) > width, "wide tables scroll in their own box"
 
 
-def test_it_prints(browser, page):
+def test_it_prints_in_dark_letters_whatever_the_scheme(browser, page):
     show(browser, page, "dark")
+    dark = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    words = browser.execute_script(WORDS)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen"})
+    outside = [word for word in words if painted(word["layers"]) == [255, 255, 255]]
+    assert len(outside) > 100
+    for word in outside:
+        assert contrast(word["colour"], [255, 255, 255]) >= 4.5, word
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})
     assert len(printed["data"]) > 10_000

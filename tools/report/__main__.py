@@ -27,7 +27,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("output", type=Path, help="a folder of runs, such as output/")
     add("-o", "--out", type=Path, default=Path("report.html"), help="the page (%(default)s)")
     add("--plots", type=Path, metavar="DIR", help="write the figures there too, as SVG files")
-    add("--metric", choices=("accuracy", "macro_f1", "error"), default="accuracy")
+    add(
+        "--metric",
+        choices=("accuracy", "macro_f1", "error"),
+        default="accuracy",
+        help="(%(default)s)",
+    )
     add("--ci95", action="store_true", help="1.96 * std / sqrt(n) instead of the std")
     text = "so many runs in full, or 'all' (%(default)s)"
     add("--details", type=_count, default=20, metavar="N", help=text)
@@ -75,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     for line in damaged:
         print(f"could not be read: {line}", file=sys.stderr)
     return 1 if damaged else 0

@@ -49,7 +49,7 @@ def _head(task: Task) -> tuple[str, str]:
     complete = sum(run.complete for run in task.runs)
     count = f"{len(task.runs):,} run{'s' if len(task.runs) != 1 else ''}"
     return (
-        f"Results in {task.root}",
+        f"Results in {task.root.resolve().name}",
         f"{count}, {complete:,} complete. {capital(task.measure.caption)}.",
     )
 
