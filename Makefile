@@ -2,7 +2,7 @@
 VENV := .venv/bin
 METHODS ?= ZeroshotCLIP MMRL MMRLPlus
 
-.PHONY: demo test test-slow lint format setup
+.PHONY: demo test test-slow test-browser lint format setup
 
 demo: .venv/.ready  ## base-to-new on drawn pictures: every method of METHODS, three seeds
 	$(VENV)/python -m tools.demo $(METHODS)
@@ -12,6 +12,12 @@ test: .venv/.ready  ## the default tests: CPU, no network, no data
 
 test-slow: .venv/.ready  ## the tests that take long
 	$(VENV)/python -m pytest -q -m slow
+
+test-browser: .venv/.ready  ## the report's page in Chromium, which root gets from apt if it is missing
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	  { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } || \
+	  echo "no Chromium here, and it cannot be installed: the browser tests will be skipped"
+	$(VENV)/python -m pytest -q -rs -m browser
 
 lint: .venv/.ready
 	$(VENV)/ruff check .

@@ -8,7 +8,7 @@ Later ones win:
 
 import difflib
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 from dassl.config import clean_cfg, get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import check_availability
+from experiment.flat import flatten
 from experiment.plugins import import_plugins, told
 
 FLAG_KEYS = {
@@ -133,15 +134,6 @@ def read_yaml(file: Path) -> dict:
     if not isinstance(tree, dict):
         raise ValueError(f"{file} must hold keys and values, but holds {type(tree).__name__}")
     return tree
-
-
-def flatten(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """The leaves of nested mappings as ('A.B.C', value)."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import yaml
 from yacs.config import CfgNode
 
+from experiment.flat import flatten
+
 # Keys that may change between a run and its continuation without changing what it computes.
 INCIDENTAL = {
     "OUTPUT_DIR",
@@ -30,8 +32,6 @@ def write_config(cfg: CfgNode, directory: Path) -> None:
 
 def check_continues(cfg: CfgNode, directory: Path) -> None:
     """ValueError when `directory` holds a run of another config, whose weights would be resumed."""
-    from experiment.config import flatten
-
     file = directory / "config.yaml"
     if not file.is_file() or not any(directory.glob("*/model*.pth.tar*")):
         return
