@@ -1,4 +1,4 @@
-"""What a finished run leaves beside its log: `results.json` and `config.yaml`."""
+"""What a run leaves beside its log: `config.yaml`, `classes.json` and `results.json`."""
 
 import json
 import os
@@ -10,6 +10,8 @@ from pathlib import Path
 import yaml
 from yacs.config import CfgNode
 
+from dassl.engine import SimpleTrainer
+
 # Keys that may change between a run and its continuation without changing what it computes.
 INCIDENTAL = {
     "OUTPUT_DIR",
@@ -19,13 +21,26 @@ INCIDENTAL = {
     "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
+    "TEST.SAVE_PREDICTIONS",
 }
+CLASSES = "classes.json"
+PREDICTIONS = "predictions.csv"
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "dassl")
 
 
 def write_config(cfg: CfgNode, directory: Path) -> None:
     """Save the final config as `config.yaml`."""
     write_atomically(directory / "config.yaml", cfg.dump())
+
+
+def write_classes(trainer: SimpleTrainer, directory: Path) -> None:
+    """Save the class names by label, and the sentence around them, as `classes.json`.
+
+    With it a trained method can be used where its data set is not.
+    """
+    names = [name for _, name in sorted(trainer.lab2cname.items())]
+    content = {"classnames": names, "template": getattr(trainer, "template", None)}
+    write_atomically(directory / CLASSES, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def check_continues(cfg: CfgNode, directory: Path) -> None:
@@ -52,7 +67,8 @@ def check_continues(cfg: CfgNode, directory: Path) -> None:
 def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object) -> None:
     """Save what a run found, with all digits, and what made it.
 
-    `results` are a trainer's: accuracy, error_rate, macro_f1 in percent, total, split.
+    `results` are an evaluation's: accuracy, error_rate, macro_f1 in percent, total, split;
+    `extra` is what `experiment.details` adds.
     """
     accuracy, total = float(results["accuracy"]), int(results["total"])
     record = {
@@ -75,7 +91,8 @@ def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object)
 
 def forget_results(directory: Path) -> None:
     """Remove an earlier record: until this run has ended, the folder is unfinished."""
-    (directory / "results.json").unlink(missing_ok=True)
+    for name in ("results.json", PREDICTIONS):
+        (directory / name).unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:
@@ -102,5 +119,5 @@ def commit() -> str | None:
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text`, or leave it as it was."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
     os.replace(temporary, path)
