@@ -64,6 +64,10 @@ class Method(nn.Module):
         """The logits (N, C) that the training accuracy is of."""
         return outputs
 
+    def describe(self, seen: bool) -> dict[str, object]:
+        """How `classify` makes logits of features, for people who use it elsewhere."""
+        return {"scale": float(self.clip.scale), "logits": "scale * (f @ w.T)"}
+
 
 class CLIPTrainer(TrainerX):
     """A Dassl trainer around a `Method`."""
@@ -98,20 +102,28 @@ class CLIPTrainer(TrainerX):
     # Building
 
     def build_model(self) -> None:
-        cfg = self.cfg
-        dtype = torch.float16 if self.settings.PREC == "fp16" else torch.float32
-        print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
-        clip = frozen_clip.load(cfg.MODEL.BACKBONE.NAME, self.device, dtype)
-        check_image_size(cfg.INPUT.SIZE, clip)
+        cfg, clip = self.cfg, self.load_clip()
         if cfg.SEED >= 0:  # so that the learner starts alike, whatever came before
             set_random_seed(cfg.SEED)
-        with self.autocast():
-            prompts = clip.prompts(self.classnames, self.template)
-            self.method = self.build_method(clip, prompts).to(self.device)
+        self.method = self.method_around(clip)
         self.source = (cfg.DATASET.NAME, cfg.DATASET.PATH)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._scales())
         if self.model_name:
             self._register_learner()
+
+    def load_clip(self) -> FrozenCLIP:
+        """The config's CLIP; ValueError if its pictures are not those of the config."""
+        name, fp16 = self.cfg.MODEL.BACKBONE.NAME, self.settings.PREC == "fp16"
+        print(f"Loading CLIP (backbone: {name})")
+        clip = frozen_clip.load(name, self.device, torch.float16 if fp16 else torch.float32)
+        check_image_size(self.cfg.INPUT.SIZE, clip)
+        return clip
+
+    def method_around(self, clip: FrozenCLIP) -> Method:
+        """The method for the classes of this run, its learner as it starts."""
+        with self.autocast():
+            prompts = clip.prompts(self.classnames, self.template)
+            return self.build_method(clip, prompts).to(self.device)
 
     def _register_learner(self) -> None:
         learner = self.method.learner
