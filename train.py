@@ -111,13 +111,20 @@ def execute(args: argparse.Namespace, cfg, output: Path, start: float) -> None:
     from dassl.engine import build_trainer
     from experiment.config import own_part
     from experiment.details import details
-    from experiment.record import forget_results, write_classes, write_config, write_results
+    from experiment.record import (
+        forget_results,
+        holds_checkpoints,
+        write_classes,
+        write_config,
+        write_results,
+    )
     from experiment.watch import RunWatch
 
     trainer = build_trainer(cfg)
     watch = RunWatch(trainer, start)
-    write_config(own_part(cfg), output)
-    write_classes(trainer, output)
+    if not (args.eval_only and holds_checkpoints(output)):  # what it was trained with stays
+        write_config(own_part(cfg), output)
+        write_classes(trainer, output)
     if args.no_train and not args.eval_only:
         return
     forget_results(output)

@@ -79,13 +79,14 @@ def write_predictions(watch: RunWatch, directory: Path) -> str | None:
     """With TEST.SAVE_PREDICTIONS write `predictions.csv`; its name, or None."""
     if not watch.trainer.cfg.TEST.SAVE_PREDICTIONS:
         return None
-    if not watch.has_answers:
-        print(f"No {PREDICTIONS}: the evaluator was not given a row of scores for every picture")
+    items = watch.tested()
+    if items is None:
+        print(f"No {PREDICTIONS}: which scores are of which picture cannot be told")
         return None
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("impath", "label", "prediction", "probability"))
-    paths = relative_paths(watch.trainer, watch.tested())
+    paths = relative_paths(watch.trainer, items)
     for path, label, answer, probability in zip(paths, *watch.answers(), strict=True):
         writer.writerow((path, label, answer, f"{probability:.9g}"))  # all digits of a float32
     write_atomically(directory / PREDICTIONS, table.getvalue())

@@ -43,12 +43,16 @@ def write_classes(trainer: SimpleTrainer, directory: Path) -> None:
     write_atomically(directory / CLASSES, json.dumps(content, indent=1, ensure_ascii=False))
 
 
+def holds_checkpoints(directory: Path) -> bool:
+    return any(directory.glob("*/model*.pth.tar*"))
+
+
 def check_continues(cfg: CfgNode, directory: Path) -> None:
     """ValueError when `directory` holds a run of another config, whose weights would be resumed."""
     from experiment.config import flatten
 
     file = directory / "config.yaml"
-    if not file.is_file() or not any(directory.glob("*/model*.pth.tar*")):
+    if not file.is_file() or not holds_checkpoints(directory):
         return
     before = dict(flatten(yaml.safe_load(file.read_text())))
     now = dict(flatten(yaml.safe_load(cfg.dump())))

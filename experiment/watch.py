@@ -59,18 +59,18 @@ class RunWatch:
         """Take over what the processes before this one spent on what it continues."""
         self.resumed_from = epochs
         for name in self._spent:
-            self._spent[name] += spent[name]
+            self._spent[name] += spent.get(name, 0)
 
-    def _run_epoch(self, run_epoch: Callable) -> None:
+    def _run_epoch(self, run_epoch: Callable, *args: Any, **kwargs: Any) -> Any:
         self._began["epoch"] = time.perf_counter()
         try:
-            run_epoch()
+            return run_epoch(*args, **kwargs)
         finally:
             self._spent["train_seconds"] += time.perf_counter() - self._began.pop("epoch")
 
-    def _forward_backward(self, forward_backward: Callable, *batches: Any) -> Any:
+    def _forward_backward(self, forward_backward: Callable, *args: Any, **kwargs: Any) -> Any:
         self._spent["train_batches"] += 1
-        return forward_backward(*batches)
+        return forward_backward(*args, **kwargs)
 
     # Answers
 
@@ -113,7 +113,12 @@ class RunWatch:
         """Whether the evaluator was given scores (N, C) for every picture."""
         return sum(len(labels) for labels, *_ in self._answers) == len(self.test_loader.dataset)
 
-    def tested(self) -> list[Datum]:
-        """The pictures of the last evaluation, in its order."""
-        loader = self.test_loader  # whose sampler gives the same order in every pass
-        return [loader.dataset.data_source[index] for index in loader.sampler]
+    def tested(self) -> list[Datum] | None:
+        """The pictures of the last evaluation, in its order; None where that cannot be told."""
+        loader = self.test_loader
+        items = getattr(loader.dataset, "data_source", None)
+        if not self.has_answers or items is None:
+            return None
+        # Our samplers give the same order in every pass; a plugin's loader may not.
+        tested = [items[index] for index in loader.sampler]
+        return tested if [item.label for item in tested] == self.answers()[0] else None

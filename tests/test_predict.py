@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests.test_plugins import TRAINER, forgotten, tiles  # noqa: F401
 from tests.test_plugins import command as plugin_command
 from tests.toy_run import CLASSES, REPO, build, classify, command, trainer_names
 from tools.predict import load
-from tools.predict.__main__ import main, read_classes
+from tools.predict.__main__ import check_args, main, parse_args, read_classes
 from tools.predict.pictures import find_pictures
 
 SAVE = ("TEST.SAVE_PREDICTIONS", "True")
@@ -212,6 +213,36 @@ def test_an_epoch_may_be_chosen(runs, toy, picture):
     pictures = listed(folder, toy)
     assert torch.equal(load(folder, epoch=1).logits(pictures), classify(trainer))
     assert not torch.equal(load(folder).logits(pictures), classify(trainer))
+
+
+# What the README says
+
+
+def test_the_readme(runs, toy, tmp_path, monkeypatch, capsys):
+    """Its lines of Python and its commands, in a folder with the files that they name."""
+    section = (REPO / "README.md").read_text().split("## Try a trained model on pictures")[1]
+    section = section.split("\n## ")[0]
+    shutil.copytree(runs("MMRL"), tmp_path / "output" / "my_pictures")
+    source = toy / "colored_shapes" / "images" / "red_square" / "test_1.png"
+    for name in ("photo.jpg", "holiday/forest.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.open(source).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    code = section.split("```python\n")[1].split("```")[0]
+    assert len(code.split("\n")) == 5 and code.count("\n\n") == 1  # three lines
+    names: dict = {}
+    exec(code, names)
+    assert [len(answer) for answer in names["answers"]] == [3, 3]
+    commands = [line for line in section.splitlines() if line.startswith("    python -m")]
+    assert len(commands) == 3
+    table, listed, export = (shlex.split(command)[3:] for command in commands)
+    assert main(table) == 0
+    shown = capsys.readouterr().out
+    rows = [line.split()[0] for line in shown.splitlines()[2:]]
+    assert rows == ["photo.jpg", "holiday/forest.jpg"]
+    found = answers(capsys, *listed)
+    assert found["classes"] == ["oak", "birch", "red maple"]
+    check_args(parse_args(export))
 
 
 # Names and sentences

@@ -10,8 +10,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from dassl.data.datasets import Datum
-from experiment.details import few_shot_hash
+from experiment.details import few_shot_hash, write_predictions
 from experiment.record import forget_results
+from experiment.watch import RunWatch
 from tests.test_plugins import TRAINER, forgotten, tiles  # noqa: F401
 from tests.test_plugins import command as plugin_command
 from tests.toy_run import CLASSES, build, classify, command
@@ -95,6 +96,25 @@ def test_eval_only_records_what_applies(trained, toy, tmp_path):
     assert [c["name"] for c in record["per_class"]] == list(CLASSES[3:])
     assert record["parameters"] == trained[1]["parameters"]
     assert len(read_predictions(tmp_path)) == 9
+
+
+def test_testing_in_the_folder_of_training_leaves_what_was_trained(toy, tmp_path):
+    run(command(toy, "MMRL", tmp_path), tmp_path)
+    kept = [(tmp_path / name).read_text() for name in ("config.yaml", "classes.json")]
+    flags = ("--eval-only", "--model-dir", str(tmp_path))
+    opts = ("DATASET.SUBSAMPLE_CLASSES", "new")
+    assert run(command(toy, "MMRL", tmp_path, *flags, opts=opts), tmp_path)["classes"] == "new"
+    assert kept == [(tmp_path / name).read_text() for name in ("config.yaml", "classes.json")]
+
+
+def test_a_loader_that_shuffles_anew_gives_no_predictions(toy, tmp_path, capsys):
+    trainer = build(command(toy, "ZeroshotCLIP", tmp_path, opts=SAVE))
+    watch = RunWatch(trainer, start=0.0)
+    trainer.test()
+    assert watch.tested() == trainer.dm.dataset.test
+    trainer.test_loader.sampler.sampler = list(reversed(range(9)))
+    assert watch.tested() is None and write_predictions(watch, tmp_path) is None
+    assert "No predictions.csv" in capsys.readouterr().out
 
 
 def test_zero_shot_trains_nothing(toy, tmp_path):

@@ -10,6 +10,7 @@ at the end, and the exit code is then 1.
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         if args.debug:
             raise
@@ -128,7 +131,7 @@ def predict(classifier, args: argparse.Namespace) -> int:
     if skipped:
         print(f"skipped {len(skipped)}:", file=sys.stderr)
         for path, why in skipped:
-            print(f"  {shown(path)}: {why}", file=sys.stderr)
+            print(f"  {path}: {why}", file=sys.stderr)
     return 1 if skipped else 0
 
 
@@ -150,17 +153,20 @@ def as_table(answers: dict) -> str:
     from tabulate import tabulate
 
     rows = [
-        [shown(path), *(f"{answer.probability:6.1%} {answer.name}" for answer in found)]
+        [path, *(f"{answer.probability:.1%} {answer.name}" for answer in found)]
         for path, found in answers.items()
     ]
     headers = ["picture", *map(str, range(1, len(rows[0])))]
     return tabulate(rows, headers, disable_numparse=True)
 
 
-def shown(path: str) -> str:
-    """A path as text, also if its bytes are none."""
-    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # odd file names
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # piped into something like `head`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)

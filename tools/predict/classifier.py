@@ -53,7 +53,9 @@ class Classifier:
         self.batch_size = self.cfg.DATALOADER.TEST.BATCH_SIZE
         self._autocast = trainer.autocast
 
-    def __call__(self, images: Picture | Sequence[Picture] | Tensor, topk: int = 5) -> list:
+    def __call__(
+        self, images: Picture | Sequence[Picture] | Tensor, topk: int = 5
+    ) -> list[list[Answer]]:
         """For each of N pictures its `topk` most likely classes (all, if there are fewer).
 
         Args:

@@ -103,14 +103,14 @@ def write_graph(side: ImageSide, classifier: Classifier, folder: Path) -> Export
     example = torch.zeros(2, 3, height, width), torch.zeros(3, classifier.text_features.shape[1])
     dynamic = {"images": {0: Dim("N")}, "class_features": {0: Dim("C")}}
     with torch.no_grad():
-        program = torch.export.export(side, example, dynamic_shapes=dynamic, strict=False)
+        program = torch.export.export(side, example, dynamic_shapes=dynamic)
     for node in program.graph.nodes:  # lines of our code, with paths of this machine
         node.meta.pop("stack_trace", None)
     if why_no_onnx():
         print(f"{PROGRAM} is written in place of ONNX: {why_no_onnx()}")
         torch.export.save(program, folder / PROGRAM)
         return Exported(PROGRAM, torch.export.load(folder / PROGRAM).module())
-    write_onnx(program, example, folder / ONNX)
+    write_onnx(program, example, dynamic, folder / ONNX)
     return Exported(ONNX, onnx_runner(folder / ONNX) or program.module())
 
 
@@ -123,8 +123,11 @@ def why_no_onnx() -> str:
     return "" if has >= FIRST_TORCH else f"torch is {torch.__version__}, needed is {needs}"
 
 
-def write_onnx(program: ExportedProgram, example: tuple[Tensor, ...], file: Path) -> None:
+def write_onnx(
+    program: ExportedProgram, example: tuple[Tensor, ...], dynamic: dict, file: Path
+) -> None:
     names = {"input_names": ["images", "class_features"], "output_names": ["logits"]}
+    names["dynamic_shapes"] = dynamic  # N and C by name
     onnx = torch.onnx.export(program, example, dynamo=True, verbose=False, **names)
     onnx.save(file, external_data=False)  # one file: no image tower comes near ONNX's 2 GB
 

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from dassl.data.loader import usable_cores
 from dassl.utils import read_image
+from datasets._cache import IMAGE_SUFFIXES
 
-SUFFIXES = tuple(Image.registered_extensions())
 FEW = 64  # pictures for which starting workers takes longer than they save
 
 
@@ -55,7 +55,7 @@ def _walk(folder: str, skipped: list[Skipped]) -> Iterator[str]:
             continue
         seen.add(real)
         for name in sorted(files):
-            if name[0] != "." and name.lower().endswith(SUFFIXES):
+            if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES):
                 yield os.path.join(inside, name)
 
 
