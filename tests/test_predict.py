@@ -343,6 +343,14 @@ def test_a_folder_that_cannot_be_written(run, picture):
     assert len(load(run)(picture)[0]) == 3
 
 
+def test_names_without_meaning_are_told_every_time(toy, tmp_path, picture):
+    assert train.main(command(toy, "MMRL", tmp_path, clip="small")) == 0
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"1 of 2 class names \(aardvark\)") as warned:
+            load(tmp_path, classes=["aardvark", "red circle"])
+        assert len(warned) == 1
+
+
 def test_few_are_kept(run, monkeypatch):
     monkeypatch.setattr("tools.predict.text_cache.MOST_FILES", 2)
     for name in ("red circle", "pink ring", "green star"):

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from frozen_clip import FrozenCLIP
 from tools.predict.classifier import Classifier
 from tools.predict.runs import Run, read_run
 from tools.predict.text_cache import TextCache
@@ -114,9 +116,7 @@ def _method(
     cache = TextCache(run, trainer.cfg, trainer.device, clip, state)
     w = cache.read() if cached else None
     one_each = getattr(trainer.settings, "CSC", False)  # of each class something was learned
-    names = run.classes if w is None or one_each else run.classes[:1]
-    trainer.lab2cname = dict(enumerate(names))
-    method = trainer.method_around(clip)
+    method = _untrained(trainer, clip, run.classes, few=w is not None and not one_each)
     if path is not None:
         _check_number(method, state, path, run)
         load_strictly(method.learner, state, path, trainer._keys_of_axes())
@@ -127,6 +127,18 @@ def _method(
         if cached and w is not None:
             cache.write(w)
     return method, None if w is None else w.to(trainer.device)
+
+
+def _untrained(trainer: CLIPTrainer, clip: FrozenCLIP, classes: list[str], few: bool) -> Method:
+    """The method for the classes; with `few`, one of them stands for all."""
+    trainer.lab2cname = dict(enumerate(classes))
+    if not few:
+        return trainer.method_around(clip)
+    clip.prompts(classes, trainer.template)  # warns of names that the CLIP does not know
+    trainer.lab2cname = {0: classes[0]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return trainer.method_around(clip)
 
 
 def _checkpoint(
