@@ -139,6 +139,14 @@ def test_the_validation_split(toy, tmp_path):
     assert all("/val_" in row["impath"] for row in read_predictions(tmp_path))
 
 
+def test_a_trainer_that_tests_on_validation_pictures_by_itself(toy, tmp_path):
+    trainer = build(command(toy, "ZeroshotCLIP", tmp_path))
+    watch = RunWatch(trainer, start=0.0)
+    trainer.test("val")
+    assert (watch.results["split"], watch.results["total"]) == ("val", 6)
+    assert watch.tested() == trainer.dm.dataset.val
+
+
 def test_the_final_test_counts_and_not_those_on_the_way(toy, tmp_path):
     opts = (*SAVE, "TEST.FINAL_MODEL", "best_val")
     record = run(command(toy, "MMRL", tmp_path, opts=opts), tmp_path)

@@ -39,7 +39,6 @@ class TextCache:
         clip: FrozenCLIP,
         learner: dict[str, Tensor],
     ):
-        self.shape = (len(run.classes), clip.embed_dim)
         digest = hashlib.sha256()
         facts = [run.classes, cfg.DATASET.TEMPLATE, cfg.DATASET.NAME, cfg.TRAINER.dump()]
         facts += [run.trainer.__name__, device_name(device), device.type, versions()]
@@ -56,11 +55,9 @@ class TextCache:
         try:
             with safe_open(self.file, framework="pt") as content:
                 whole = (content.metadata() or {}).get("key") == self.key
-                w = content.get_tensor("w") if whole else None
+                return content.get_tensor("w") if whole else None
         except (SafetensorError, OSError):
             return None
-        fits = w is not None and tuple(w.shape) == self.shape and w.dtype == torch.float32
-        return w if fits else None
 
     def write(self, w: Tensor) -> None:
         """Keep w (C, E), if the run's folder can be written to."""
