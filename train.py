@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
+    start = time.perf_counter()
     from dassl.utils import set_random_seed, setup_logger  # late: --help must not wait for torch
     from experiment.config import build_config, own_part
     from experiment.record import check_continues
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         print_start(args, own_part(cfg), notes)
         if cfg.SEED >= 0:
             set_random_seed(cfg.SEED)
-        execute(args, cfg, output)
+        execute(args, cfg, output, start)
     except (ValueError, OSError, FloatingPointError) as error:
         logger.file.write(f"error: {error}\n")  # the terminal gets it from main
         raise
@@ -105,29 +106,36 @@ def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
     print(f"** System **\n{collect_env_info()}")
 
 
-def execute(args: argparse.Namespace, cfg, output: Path) -> None:
+def execute(args: argparse.Namespace, cfg, output: Path, start: float) -> None:
     """Build, then test or train, and leave the record of it."""
     from dassl.engine import build_trainer
     from experiment.config import own_part
-    from experiment.plugins import watch_results
-    from experiment.record import forget_results, write_config, write_results
+    from experiment.details import details
+    from experiment.record import (
+        forget_results,
+        holds_checkpoints,
+        write_classes,
+        write_config,
+        write_results,
+    )
+    from experiment.watch import RunWatch
 
     trainer = build_trainer(cfg)
-    found = watch_results(trainer)
-    write_config(own_part(cfg), output)
+    watch = RunWatch(trainer, start)
+    if not (args.eval_only and holds_checkpoints(output)):  # what it was trained with stays
+        write_config(own_part(cfg), output)
+        write_classes(trainer, output)
     if args.no_train and not args.eval_only:
         return
     forget_results(output)
-    start = time.perf_counter()
     if args.eval_only:
         load_weights(trainer, args)
         trainer.test()
     else:
         trainer.train()
-    results = getattr(trainer, "results", found)
-    if "accuracy" in results:
-        seconds = time.perf_counter() - start
-        write_results(cfg, results, output, seconds=seconds, eval_only=args.eval_only)
+    if "accuracy" in watch.results:
+        more = details(watch, output, args.eval_only)
+        write_results(cfg, watch.results, output, eval_only=args.eval_only, **more)
 
 
 def load_weights(trainer, args: argparse.Namespace) -> None:

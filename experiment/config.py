@@ -52,6 +52,7 @@ def extend_cfg(cfg: CfgNode, plugins: Iterable[str] = ()) -> None:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PATH = ""  # ImageFolder: the folder of pictures
     cfg.DATASET.TEMPLATE = ""  # replaces the data set's own sentence, e.g. 'a photo of a {}.'
+    cfg.TEST.SAVE_PREDICTIONS = False  # write predictions.csv: the answer to every test picture
     for module in import_plugins(plugins):
         if hasattr(module, "add_config"):
             told(Path(module.__file__), module.add_config, cfg)

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.engine import TRAINER_REGISTRY, SimpleTrainer
+from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.modeling import BACKBONE_REGISTRY, HEAD_REGISTRY, NETWORK_REGISTRY
 
@@ -115,21 +115,3 @@ def _give_clip_its_folder() -> None:
     clip = sys.modules.get("clip.clip")
     if clip is not None and not clip._download.__defaults__:
         clip._download.__defaults__ = (str(Path("~/.cache/clip").expanduser()),)
-
-
-def watch_results(trainer: SimpleTrainer) -> dict:
-    """What the last evaluation of a trainer found; filled in whenever one ends.
-
-    Trainers that were written for upstream Dassl return one number and forget the rest.
-    """
-    results, evaluate = {}, trainer.evaluator.evaluate
-    split = "val" if trainer.cfg.TEST.SPLIT == "val" and trainer.val_loader else "test"
-    loader = trainer.val_loader if split == "val" else trainer.test_loader
-
-    def remember(*args, **kwargs):
-        found = evaluate(*args, **kwargs)
-        results.update(found, split=split, total=len(loader.dataset))
-        return found
-
-    trainer.evaluator.evaluate = remember
-    return results

@@ -1,4 +1,4 @@
-"""What a finished run leaves beside its log: `results.json` and `config.yaml`."""
+"""What a run leaves beside its log: `config.yaml`, `classes.json` and `results.json`."""
 
 import json
 import os
@@ -6,11 +6,15 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from yacs.config import CfgNode
 
 from experiment.flat import flatten
+
+if TYPE_CHECKING:
+    from dassl.engine import SimpleTrainer
 
 # Keys that may change between a run and its continuation without changing what it computes.
 INCIDENTAL = {
@@ -21,7 +25,10 @@ INCIDENTAL = {
     "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
+    "TEST.SAVE_PREDICTIONS",
 }
+CLASSES = "classes.json"
+PREDICTIONS = "predictions.csv"
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "dassl")
 
 
@@ -30,10 +37,24 @@ def write_config(cfg: CfgNode, directory: Path) -> None:
     write_atomically(directory / "config.yaml", cfg.dump())
 
 
+def write_classes(trainer: "SimpleTrainer", directory: Path) -> None:
+    """Save the class names by label, and the sentence around them, as `classes.json`.
+
+    With it a trained method can be used where its data set is not.
+    """
+    names = [name for _, name in sorted(trainer.lab2cname.items())]
+    content = {"classnames": names, "template": getattr(trainer, "template", None)}
+    write_atomically(directory / CLASSES, json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def holds_checkpoints(directory: Path) -> bool:
+    return any(directory.glob("*/model*.pth.tar*"))
+
+
 def check_continues(cfg: CfgNode, directory: Path) -> None:
     """ValueError when `directory` holds a run of another config, whose weights would be resumed."""
     file = directory / "config.yaml"
-    if not file.is_file() or not any(directory.glob("*/model*.pth.tar*")):
+    if not file.is_file() or not holds_checkpoints(directory):
         return
     before = dict(flatten(yaml.safe_load(file.read_text())))
     now = dict(flatten(yaml.safe_load(cfg.dump())))
@@ -52,7 +73,8 @@ def check_continues(cfg: CfgNode, directory: Path) -> None:
 def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object) -> None:
     """Save what a run found, with all digits, and what made it.
 
-    `results` are a trainer's: accuracy, error_rate, macro_f1 in percent, total, split.
+    `results` are an evaluation's: accuracy, error_rate, macro_f1 in percent, total, split;
+    `extra` is what `experiment.details` adds.
     """
     accuracy, total = float(results["accuracy"]), int(results["total"])
     record = {
@@ -75,7 +97,8 @@ def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object)
 
 def forget_results(directory: Path) -> None:
     """Remove an earlier record: until this run has ended, the folder is unfinished."""
-    (directory / "results.json").unlink(missing_ok=True)
+    for name in ("results.json", PREDICTIONS):
+        (directory / name).unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:
@@ -102,5 +125,5 @@ def commit() -> str | None:
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text`, or leave it as it was."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
     os.replace(temporary, path)

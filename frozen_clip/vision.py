@@ -53,7 +53,7 @@ class VisionTower:
         visual = self.visual
         patches_NLD = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).mT
         dtype = patches_NLD.dtype
-        class_N1D = visual.class_embedding.to(dtype).expand(len(images), 1, -1)
+        class_N1D = visual.class_embedding.to(dtype).expand(images.shape[0], 1, -1)
         x_NLD = torch.cat([class_N1D, patches_NLD], dim=1)
         return x_NLD + visual.positional_embedding.to(dtype)
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from frozen_clip.allocator import return_freed_memory
 from frozen_clip.model import FrozenCLIP
 
 SMALL = "small"
@@ -47,6 +48,8 @@ def load(
         state, known_ids = _read_small(SMALL_FILE)
     else:
         state = _read_file(_find(name, download_root))
+    if torch.device(device).type == "cpu":
+        return_freed_memory()
     model = build(state, source=name)
     model.to(dtype=torch.float32)
     if dtype != torch.float32:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from dassl.utils import allocator
+from frozen_clip import allocator
 from tests.toy_run import build, command
 from trainers import compiled
 from trainers.parts import LargestParts

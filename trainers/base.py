@@ -19,7 +19,7 @@ import frozen_clip
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import count_num_param, return_freed_memory, set_random_seed
+from dassl.utils import count_num_param, set_random_seed
 from frozen_clip import FrozenCLIP, Prompts
 from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
 from trainers.checks import check_image_size, check_precision, check_task, cuda_is_used
@@ -65,6 +65,10 @@ class Method(nn.Module):
         """The logits (N, C) that the training accuracy is of."""
         return outputs
 
+    def describe(self, seen: bool) -> dict[str, object]:
+        """How `classify` makes logits of features, for people who use it elsewhere."""
+        return {"scale": float(self.clip.scale), "logits": "scale * (f @ w.T)"}
+
 
 class CLIPTrainer(TrainerX):
     """A Dassl trainer around a `Method`."""
@@ -99,23 +103,30 @@ class CLIPTrainer(TrainerX):
     # Building
 
     def build_model(self) -> None:
-        cfg = self.cfg
-        dtype = torch.float16 if self.settings.PREC == "fp16" else torch.float32
-        products = self.half if self.settings.PREC == "amp" else None
-        if self.device.type == "cpu":
-            return_freed_memory()
-        print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
-        clip = frozen_clip.load(cfg.MODEL.BACKBONE.NAME, self.device, dtype, products=products)
-        check_image_size(cfg.INPUT.SIZE, clip)
+        cfg, clip = self.cfg, self.load_clip()
         if cfg.SEED >= 0:  # so that the learner starts alike, whatever came before
             set_random_seed(cfg.SEED)
-        with self.autocast():
-            prompts = clip.prompts(self.classnames, self.template)
-            self.method = self.build_method(clip, prompts).to(self.device)
+        self.method = self.method_around(clip)
         self.source = (cfg.DATASET.NAME, cfg.DATASET.PATH)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._scales())
         if self.model_name:
             self._register_learner()
+
+    def load_clip(self) -> FrozenCLIP:
+        """The config's CLIP; ValueError if its pictures are not those of the config."""
+        name, precision = self.cfg.MODEL.BACKBONE.NAME, self.settings.PREC
+        dtype = torch.float16 if precision == "fp16" else torch.float32
+        products = self.half if precision == "amp" else None
+        print(f"Loading CLIP (backbone: {name})")
+        clip = frozen_clip.load(name, self.device, dtype, products=products)
+        check_image_size(self.cfg.INPUT.SIZE, clip)
+        return clip
+
+    def method_around(self, clip: FrozenCLIP) -> Method:
+        """The method for the classes of this run, its learner as it starts."""
+        with self.autocast():
+            prompts = clip.prompts(self.classnames, self.template)
+            return self.build_method(clip, prompts).to(self.device)
 
     def _register_learner(self) -> None:
         learner = self.method.learner

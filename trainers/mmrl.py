@@ -178,6 +178,12 @@ class MMRLMethod(Method):
         logits = self.logits(f, f_r, w)
         return logits.fused if seen else logits.class_token
 
+    def describe(self, seen: bool) -> dict[str, object]:
+        if not seen:
+            return {"scale": SCALE, "logits": "scale * (f @ w.T): the class token alone"}
+        fused = "alpha * scale * (f @ w.T) + (1 - alpha) * scale * (f_r @ w.T)"
+        return {"scale": SCALE, "alpha": self.alpha, "logits": f"{fused}: both branches"}
+
 
 @TRAINER_REGISTRY.register()
 class MMRL(CLIPTrainer):

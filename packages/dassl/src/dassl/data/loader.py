@@ -45,7 +45,7 @@ def build_data_loader(
         sampler_type, cfg, data_source, batch_size, n_domain, n_ins, generator=generator
     )
     seed = draw_seed() if is_train else 0
-    num_workers = min(cfg.DATALOADER.NUM_WORKERS, _usable_cores())
+    num_workers = min(cfg.DATALOADER.NUM_WORKERS, usable_cores())
     wrapper = DatasetWrapper if dataset_wrapper is None else dataset_wrapper
     loader: DataLoader[Any] = DataLoader(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
@@ -76,7 +76,7 @@ def stop_workers(loader: DataLoader[Any] | None) -> None:
         loader._iterator = None
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Return how many cores this process may use: more workers than that slow loading down."""
     if hasattr(os, "sched_getaffinity"):  # not everywhere
         return len(os.sched_getaffinity(0))

@@ -85,6 +85,7 @@ class _BatchLoop(SimpleTrainer):
 
     def _write_scalars(self, values: dict[str, float]) -> None:
         step = self.epoch * self.num_batches + self.batch_idx
+        values = {**values, "epoch": (step + 1) / self.num_batches}  # how many are done
         for name, value in values.items():
             self.write_scalar(f"train/{name}", value, step)
 

@@ -8,13 +8,18 @@ import torch
 
 
 def collect_run_state(trainer: Any) -> dict[str, Any]:
-    """Return, as plain data, the best result, the gradient scaler and all generators."""
+    """Return, as plain data, the best result, the gradient scaler and all generators.
+
+    If something watches the trainer (`trainer.watch`), also the time that the run took so far.
+    """
     scaler = getattr(trainer, "scaler", None)
     best = getattr(trainer, "best_result", None)
+    watch = getattr(trainer, "watch", None)
     return {
         "best_result": None if best is None else float(best),
         "scaler": None if scaler is None else scaler.state_dict(),
         "generators": _generators(),
+        "spent": None if watch is None else watch.spent(),
     }
 
 
@@ -26,6 +31,8 @@ def restore_run_state(trainer: Any, checkpoint: dict[str, Any]) -> None:
         trainer.scaler.load_state_dict(checkpoint["scaler"])
     if checkpoint.get("generators"):
         _set_generators(checkpoint["generators"])
+    if checkpoint.get("spent") and getattr(trainer, "watch", None) is not None:
+        trainer.watch.go_on_from(checkpoint["spent"], int(checkpoint["epoch"]))
 
 
 def _generators() -> dict[str, Any]:

@@ -6,7 +6,6 @@ What needs torch is imported on first use, so that scripts which only read logs 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .allocator import return_freed_memory
 from .logger import Logger, setup_logger
 from .meters import AverageMeter, MetricMeter
 from .registry import Registry
@@ -69,7 +68,6 @@ __all__ = [
     "read_image",
     "read_json",
     "resume_from_checkpoint",
-    "return_freed_memory",
     "save_checkpoint",
     "set_random_seed",
     "setup_logger",

@@ -1,0 +1,58 @@
+"""A trained method on pictures; the command is `python -m tools.predict`.
+
+    from tools.predict import load
+    clf = load("output/mine")
+    clf(["one.jpg", "two.jpg"])
+
+`load` needs the run's folder and CLIP's weights, no data set. See `load` and, for what it gives,
+`tools.predict.classifier.Classifier`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tools.predict.classifier import Classifier
+
+__all__ = ["load"]
+
+
+def load(
+    run: str | PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+    template: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    epoch: int | None = None,
+    backbone: str | None = None,
+    root: str | None = None,
+    plugins: Iterable[str] = (),
+    cache: bool = True,
+) -> Classifier:
+    """The method that a training run of `train.py` left in its folder, ready for pictures.
+
+    Args:
+        classes: names to choose from instead of those that were trained on. They are answered
+            as unseen classes are: by class features alone.
+        template: the sentence around the names, with one {}, instead of the run's.
+        device: 'cpu', 'cuda', 'cuda:1' or 'mps'; by default a CUDA GPU if there is one.
+        precision: 'fp32', 'amp' or 'fp16'; by default the run's, and fp32 where a GPU's half
+            precision was asked for and there is none.
+        epoch: the checkpoint to load; by default the one that was tested.
+        backbone: CLIP's weights, where they are no longer what the run's config says.
+        root: folder of the data sets; read only for the names of a run without `classes.json`.
+        plugins: files that the run was given with --plugin.
+        cache: keep the text features in the run's folder, and take them from there.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such run, or it does not fit what is asked for.
+    """
+    from tools.predict.build import build_classifier  # late: --help must not wait for torch
+
+    choice = {"classes": classes, "template": template, "epoch": epoch, "cache": cache}
+    place = {"device": device, "precision": precision, "backbone": backbone}
+    return build_classifier(run, **choice, **place, root=root, plugins=plugins)

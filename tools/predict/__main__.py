@@ -1,0 +1,172 @@
+"""Name what is on pictures, with what a run of train.py learned.
+
+    python -m tools.predict --model-dir output/mine photo.jpg folder_of_photos
+    python -m tools.predict --model-dir output/mine --classes "cat,dog,red panda" photo.jpg
+    python -m tools.predict --model-dir output/mine --export output/exported
+
+Of folders every picture below them is taken. A picture that cannot be read is skipped and listed
+at the end, and the exit code is then 1.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("pictures", nargs="*", metavar="IMAGE|FOLDER")
+    add("--model-dir", type=Path, required=True, metavar="RUN", help="folder of a training run")
+    add("--topk", type=int, default=5, metavar="K", help="classes to show (default: %(default)s)")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    add("--classes", help="'a,b,c' or a file with a name a line: choose from these instead")
+    add("--template", help="the sentence around the names, such as 'a photo of a {}.'")
+    add("--device", help="cpu, cuda, cuda:1 or mps (default: cuda if there is one)")
+    add("--precision", help="fp32, amp or fp16 (default: the run's)")
+    add("--batch-size", type=int, metavar="N", help="pictures at a time (default: the run's)")
+    add("--workers", type=int, metavar="N", help="processes that read (default: as many as help)")
+    add("--load-epoch", type=int, metavar="N", help="checkpoint (default: the one tested)")
+    add("--backbone", help="CLIP's weights, if they are not where the run had them")
+    add("--root", help="folder of the data sets, for a run without classes.json")
+    add("--plugin", action="append", default=[], help="file the run was given; repeatable")
+    add("--no-cache", action="store_true", help="keep no text features in the run's folder")
+    add("--export", type=Path, metavar="DIR", help="write the image side and the class matrix")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 when done, 1 when pictures were skipped, 2 for bad input, 130 when interrupted."""
+    args = parse_args(argv)
+    try:
+        return run(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        if args.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(args: argparse.Namespace) -> int:
+    check_args(args)
+    from tools.predict import load
+
+    classifier = load(
+        args.model_dir,
+        classes=None if args.classes is None else read_classes(args.classes),
+        template=args.template,
+        device="cpu" if args.export else args.device,
+        precision="fp32" if args.export else args.precision,
+        epoch=args.load_epoch,
+        backbone=args.backbone,
+        root=args.root,
+        plugins=args.plugin,
+        cache=not args.no_cache,
+    )
+    if args.export:
+        from tools.predict.export import export
+
+        print(export(classifier, args.export))
+        return 0
+    classifier.batch_size = args.batch_size or classifier.batch_size
+    return predict(classifier, args)
+
+
+def check_args(args: argparse.Namespace) -> None:
+    """ValueError for what argparse lets pass."""
+    if bool(args.pictures) == bool(args.export):
+        raise ValueError("give pictures or folders of pictures, or --export DIR: one of the two")
+    if args.export and (args.device or args.precision):
+        raise ValueError("--export is always made on the CPU, in fp32: leave out --device")
+    for flag, least in (("topk", 1), ("batch_size", 1), ("workers", 0)):
+        value = getattr(args, flag)
+        if value is not None and value < least:
+            name = flag.replace("_", "-")
+            raise ValueError(f"--{name} is {value}; allowed is a number from {least}")
+
+
+def read_classes(text: str) -> list[str]:
+    """The names in a file, one a line, or between commas."""
+    file = Path(text)
+    if file.is_file():
+        try:
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"--classes {text}: not a text in UTF-8 ({error})") from error
+        return [line for line in lines if line.strip()]
+    if "," not in text and (file.suffix or "/" in text):
+        raise FileNotFoundError(f"--classes {text}: there is no such file")
+    return text.split(",")
+
+
+def predict(classifier, args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from tools.predict.pictures import Skipped, find_pictures
+
+    paths, skipped = find_pictures(args.pictures)
+    answers = {}
+    stream = classifier.stream(paths, args.topk, args.workers)
+    for path, found in tqdm(stream, total=len(paths), unit=" pictures", leave=False, disable=None):
+        if isinstance(found, str):
+            skipped.append(Skipped(path, found))
+        else:
+            answers[path] = found
+    if args.json:
+        print(as_json(classifier, answers, skipped))
+    elif answers:
+        print(as_table(answers))
+    if skipped:
+        print(f"skipped {len(skipped)}:", file=sys.stderr)
+        for path, why in skipped:
+            print(f"  {path}: {why}", file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def as_json(classifier, answers: dict, skipped: list) -> str:
+    content = {
+        "trainer": classifier.trainer_name,
+        "seen_classes": classifier.seen,
+        "classes": classifier.classes,
+        "predictions": [
+            {"image": path, "top": [answer._asdict() for answer in found]}
+            for path, found in answers.items()
+        ],
+        "skipped": [{"image": path, "reason": why} for path, why in skipped],
+    }
+    return json.dumps(content, indent=1)
+
+
+def as_table(answers: dict) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        [path, *(f"{answer.probability:.1%} {answer.name}" for answer in found)]
+        for path, found in answers.items()
+    ]
+    headers = ["picture", *map(str, range(1, len(rows[0])))]
+    return tabulate(rows, headers, disable_numparse=True)
+
+
+if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # odd file names
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # piped into something like `head`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)

@@ -1,0 +1,146 @@
+"""`Classifier`: a trained method that is given pictures and names classes."""
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from typing import NamedTuple
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from dassl.data.transforms import build_transform
+from dassl.utils import read_image
+from tools.predict.pictures import batches
+from trainers.base import CLIPTrainer, Method
+
+Picture = str | PathLike[str] | Image
+
+
+class Answer(NamedTuple):
+    """A class, and how likely it is to be the picture's: from 0 to 1, over all classes 1."""
+
+    label: int
+    name: str
+    probability: float
+
+
+class Classifier:
+    """Made by `tools.predict.load`.
+
+    classes: names in the order of their labels, C of them
+    seen: whether they are those that were trained on
+    transform: from a PIL picture to the tensor (3, H, W) that the method takes
+    text_features: (C, E), normalised; None for a method that makes them for each picture
+    batch_size: pictures at a time, as in the tests of the run; may be set
+    """
+
+    def __init__(
+        self,
+        trainer: CLIPTrainer,
+        method: Method,
+        text_features: Tensor | None,
+        classes: list[str],
+        seen: bool,
+    ):
+        self.cfg = trainer.cfg
+        self.trainer_name = type(trainer).__name__
+        self.device = trainer.device
+        self.method = method
+        self.text_features = text_features
+        self.classes = classes
+        self.seen = seen
+        self.transform = build_transform(self.cfg, is_train=False)
+        self.batch_size = self.cfg.DATALOADER.TEST.BATCH_SIZE
+        self._autocast = trainer.autocast
+
+    def __call__(
+        self, images: Picture | Sequence[Picture] | Tensor, topk: int = 5
+    ) -> list[list[Answer]]:
+        """For each of N pictures its `topk` most likely classes (all, if there are fewer).
+
+        Args:
+            images: as for `logits`.
+
+        Returns:
+            A list of N lists of `Answer` (label, name, probability), the likeliest first.
+        """
+        return self.answers(self.probabilities(images), topk)
+
+    def probabilities(self, images: Picture | Sequence[Picture] | Tensor) -> Tensor:
+        """(N, C), rows with sum 1, in float32 on the CPU; `images` as for `logits`."""
+        return self.logits(images).softmax(dim=1)
+
+    @torch.inference_mode()
+    def logits(self, images: Picture | Sequence[Picture] | Tensor) -> Tensor:
+        """The method's logits (N, C), in float32 on the CPU.
+
+        Args:
+            images: paths or PIL pictures, one or a list of N; or a tensor that was made by
+                `transform`: (N, 3, H, W), or (3, H, W) for one.
+
+        Raises:
+            OSError: a picture is missing or damaged.
+            TypeError, ValueError: `images` is something else.
+        """
+        parts = [self._classify(batch) for batch in self._tensors(images)]
+        return torch.cat(parts) if parts else torch.empty(0, len(self.classes))
+
+    @torch.inference_mode()
+    def stream(
+        self, paths: Sequence[str], topk: int = 5, workers: int | None = None
+    ) -> Iterator[tuple[str, list[Answer] | str]]:
+        """For each path its answers, or the reason (a text) why the picture could not be read.
+
+        Reads with `workers` processes; by default as many as help.
+        """
+        left = iter(paths)
+        for batch in batches(paths, self.transform, self.batch_size, workers):
+            good = [image for image in batch if isinstance(image, Tensor)]
+            answers = iter(self(torch.stack(good), topk) if good else ())
+            for image in batch:
+                yield next(left), next(answers) if isinstance(image, Tensor) else image
+
+    def answers(self, probabilities: Tensor, topk: int) -> list[list[Answer]]:
+        """The likeliest classes for each row of probabilities (N, C)."""
+        if topk < 1:
+            raise ValueError(f"topk is {topk}; allowed is a number of classes from 1")
+        best = probabilities.topk(min(topk, len(self.classes)), dim=1)
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [
+            [Answer(label, self.classes[label], p) for label, p in zip(*pair, strict=True)]
+            for pair in pairs
+        ]
+
+    def _classify(self, images: Tensor) -> Tensor:
+        with self._autocast():
+            logits = self.method.classify(images.to(self.device), self.text_features, self.seen)
+        return logits.float().cpu()
+
+    def _tensors(self, images: Picture | Sequence[Picture] | Tensor) -> Iterator[Tensor]:
+        if isinstance(images, Tensor):
+            yield from self._checked(images).split(self.batch_size)
+            return
+        if isinstance(images, str | PathLike | Image):
+            images = [images]
+        for start in range(0, len(images), self.batch_size):
+            part = images[start : start + self.batch_size]
+            yield torch.stack([self.transform(_opened(image)) for image in part])
+
+    def _checked(self, images: Tensor) -> Tensor:
+        images = images[None] if images.dim() == 3 else images
+        size = tuple(self.cfg.INPUT.SIZE)
+        if images.dim() != 4 or images.shape[1:] != (3, *size) or not images.is_floating_point():
+            raise ValueError(
+                f"a tensor of pictures must be (N, 3, {size[0]}, {size[1]}) and of numbers with a "
+                f"point, as `transform` makes them; this is {tuple(images.shape)}, {images.dtype}"
+            )
+        return images
+
+
+def _opened(image: Picture) -> Image:
+    if isinstance(image, Image):
+        return image.convert("RGB")
+    if isinstance(image, str | PathLike):
+        return read_image(image)
+    kind = type(image).__name__
+    raise TypeError(f"a picture must be a path, a PIL picture or a tensor, not {kind}")

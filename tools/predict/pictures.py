@@ -1,0 +1,104 @@
+"""Pictures: found in folders, read by workers, and what is wrong with those that cannot be."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dassl.data.loader import usable_cores
+from dassl.utils import read_image
+from datasets._cache import IMAGE_SUFFIXES
+
+FEW = 64  # pictures for which starting workers takes longer than they save
+
+
+class Skipped(NamedTuple):
+    """A picture that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+def find_pictures(places: Sequence[str]) -> tuple[list[str], list[Skipped]]:
+    """Files as they are given, folders with all pictures below them in the order of names."""
+    found: list[str] = []
+    skipped: list[Skipped] = []
+    for place in places:
+        if os.path.isdir(place):
+            inside = list(_walk(place, skipped))
+            found += inside
+            if not inside:
+                skipped.append(Skipped(place, "no pictures in this folder"))
+        elif os.path.isfile(place):
+            found.append(place)
+        else:
+            there = os.path.exists(place)
+            skipped.append(Skipped(place, "neither file nor folder" if there else "not there"))
+    return found, skipped
+
+
+def _walk(folder: str, skipped: list[Skipped]) -> Iterator[str]:
+    """Pictures by their suffix; hidden files and folders are left out, links are followed."""
+
+    def note(error: OSError) -> None:
+        skipped.append(Skipped(str(error.filename), str(error.strerror)))
+
+    seen = set()
+    for inside, folders, files in os.walk(folder, onerror=note, followlinks=True):
+        real = os.path.realpath(inside)
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        if real in seen:  # a link to where we were
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in sorted(files):
+            if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES):
+                yield os.path.join(inside, name)
+
+
+class _Pictures(Dataset):
+    """Pictures as tensors (3, H, W); the reason as text for one that cannot be read."""
+
+    def __init__(self, paths: Sequence[str], transform: Callable[[Image.Image], Tensor]):
+        self.paths = paths
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        try:
+            return self.transform(read_image(self.paths[index]))
+        except Exception as error:  # whatever a damaged file provokes
+            return reason(error)
+
+
+def batches(
+    paths: Sequence[str],
+    transform: Callable[[Image.Image], Tensor],
+    batch_size: int,
+    workers: int | None = None,
+) -> Iterator[list[Tensor | str]]:
+    """Read pictures, `batch_size` at a time, in order.
+
+    workers: processes that read; by default none for few pictures, else one for each core up to 8
+    """
+    if workers is None:
+        workers = min(8, usable_cores()) if len(paths) > FEW else 0
+    pictures = _Pictures(paths, transform)
+    yield from DataLoader(pictures, batch_size, num_workers=workers, collate_fn=list)
+
+
+def reason(error: Exception) -> str:
+    """Why a picture could not be read, in a few words."""
+    cause = error.__cause__ or error
+    if isinstance(cause, UnidentifiedImageError):
+        return "not a picture, or damaged"
+    if isinstance(cause, Image.DecompressionBombError):
+        return f"refused for its size: {cause}"
+    if isinstance(cause, FileNotFoundError | PermissionError):
+        return cause.strerror or str(cause)
+    return f"damaged: {cause}"

@@ -1,0 +1,93 @@
+"""What a run's folder says: config, class names, sentence."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from yacs.config import CfgNode
+
+from dassl.data.datasets import build_dataset
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import check_availability
+from experiment.config import default_config, merge_file
+from experiment.record import CLASSES
+from trainers.base import CLIPTrainer
+from trainers.templates import template_of
+
+
+class Run(NamedTuple):
+    """A training run; template is None for a method that has its own."""
+
+    folder: Path
+    cfg: CfgNode
+    trainer: type[CLIPTrainer]
+    classes: list[str]
+    template: str | None
+
+
+def read_run(
+    folder: Path, root: str | None, plugins: Iterable[str], classes: list[str] | None
+) -> Run:
+    """Read a run's folder; `classes`, where they are given, replace its own.
+
+    Raises FileNotFoundError or ValueError that says what is missing.
+    """
+    cfg = default_config(plugins)
+    if not (folder / "config.yaml").is_file():
+        raise FileNotFoundError(
+            f"no run in {folder}: it has no config.yaml. Give --model-dir the folder "
+            "that train.py trained into (its --output-dir)"
+        )
+    merge_file(cfg, folder / "config.yaml")
+    if root is not None:
+        cfg.DATASET.ROOT = root
+    trainer = _trainer(cfg.TRAINER.NAME)
+    has_sentence = trainer.template is CLIPTrainer.template
+    if (folder / CLASSES).is_file():
+        own, template = _read_classes(folder / CLASSES)
+    elif classes is not None:
+        own, template = classes, cfg.DATASET.TEMPLATE or None
+    else:
+        own, template = _from_data(folder, cfg, has_sentence)
+    return Run(folder, cfg, trainer, classes or own, template if has_sentence else None)
+
+
+def _trainer(name: str) -> type[CLIPTrainer]:
+    known = TRAINER_REGISTRY.registered_names()
+    check_availability(name, known, what="trainer (--plugin FILE, if it is in a file of its own)")
+    trainer = TRAINER_REGISTRY.get(name)
+    if not issubclass(trainer, CLIPTrainer):
+        raise ValueError(
+            f"the run was trained by {name}, which is not built on trainers.base.CLIPTrainer: "
+            "its answers to the test pictures can be had with train.py --eval-only "
+            "... TEST.SAVE_PREDICTIONS True"
+        )
+    return trainer
+
+
+def _read_classes(file: Path) -> tuple[list[str], str | None]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        names, template = content["classnames"], content["template"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged ({error!r}): delete it, or copy it again") from error
+    is_text = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not (is_text and names and isinstance(template, str | None)):
+        raise ValueError(f"{file} is damaged (no list of names): delete it, or copy it again")
+    return names, template
+
+
+def _from_data(folder: Path, cfg: CfgNode, has_sentence: bool) -> tuple[list[str], str | None]:
+    """Names and sentence as the data set has them, for runs that did not write them down."""
+    try:
+        dataset = build_dataset(cfg)
+        names = [name for _, name in sorted(dataset.lab2cname.items())]
+        return names, template_of(dataset, cfg) if has_sentence else None
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{folder} has no {CLASSES}, in which newer runs keep the class names, and they "
+            f"cannot be read from the data set {cfg.DATASET.NAME} either: {error}\n"
+            "Give its folder with --root, or the names with --classes (they are then "
+            "answered as unseen classes)"
+        ) from error

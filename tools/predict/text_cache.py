@@ -1,0 +1,91 @@
+"""Class features kept in a run's folder, for as long as everything they come from is the same."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from yacs.config import CfgNode
+
+import frozen_clip
+import trainers
+from experiment.machine import device_name
+from experiment.record import versions
+from frozen_clip import FrozenCLIP
+from tools.predict.runs import Run
+
+FOLDER = "text_features"
+MOST_FILES = 16  # of different names, sentences or precisions; the oldest goes
+
+
+class TextCache:
+    """The class features of one run for one list of names.
+
+    The file's name is a hash of the learner, CLIP's text tower, names, sentence, config, device,
+    package versions and our own code: what no longer fits is not found.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        cfg: CfgNode,
+        device: torch.device,
+        clip: FrozenCLIP,
+        learner: dict[str, Tensor],
+    ):
+        digest = hashlib.sha256()
+        facts = [run.classes, cfg.DATASET.TEMPLATE, cfg.DATASET.NAME, cfg.TRAINER.dump()]
+        facts += [run.trainer.__name__, device_name(device), device.type, versions()]
+        digest.update(json.dumps(facts).encode())
+        for part in (*_sources(), *_bytes(_text_tower(clip)), *_bytes(learner.items())):
+            digest.update(part)
+        self.key = digest.hexdigest()
+        self.file = run.folder / FOLDER / f"{self.key[:32]}.safetensors"
+
+    def read(self) -> Tensor | None:
+        """w (C, E) in float32; None if it was not kept, or is damaged."""
+        if not self.file.is_file():
+            return None
+        try:
+            with safe_open(self.file, framework="pt") as content:
+                whole = (content.metadata() or {}).get("key") == self.key
+                return content.get_tensor("w") if whole else None
+        except (SafetensorError, OSError):
+            return None
+
+    def write(self, w: Tensor) -> None:
+        """Keep w (C, E), if the run's folder can be written to."""
+        part = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            self.file.parent.mkdir(exist_ok=True)
+            content = save({"w": w.float().cpu().contiguous()}, metadata={"key": self.key})
+            part.write_bytes(content)
+            os.replace(part, self.file)
+            kept = sorted(self.file.parent.glob("*.safetensors"), key=os.path.getmtime)
+            for old in kept[:-MOST_FILES]:
+                old.unlink()
+
+
+def _text_tower(clip: FrozenCLIP) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in clip.clip.state_dict().items():
+        if not name.startswith("visual."):
+            yield name, tensor
+
+
+def _bytes(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[bytes | memoryview]:
+    for name, tensor in sorted(tensors):
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _sources() -> Iterator[bytes]:
+    """The code that makes the features."""
+    for package in (frozen_clip, trainers):
+        for file in sorted(Path(package.__file__).parent.glob("*.py")):
+            yield file.read_bytes()
