@@ -11,14 +11,23 @@ from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import yaml
 from yacs.config import CfgNode
 
 from dassl.config import clean_cfg, get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import check_availability
 from experiment.plugins import import_plugins, told
+from experiment.values import check_values
+from trainers.yaml_files import read_yaml
 
+KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a list",
+    list: "a list",
+}
 FLAG_KEYS = {
     "root": "DATASET.ROOT",
     "output_dir": "OUTPUT_DIR",
@@ -73,6 +82,7 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
     cfg = _with_command_line(cfg, args)
     known = TRAINER_REGISTRY.registered_names()
     check_availability(cfg.TRAINER.NAME, known, what="trainer (--trainer)")
+    check_values(cfg)
     cfg.freeze()
     return cfg, notes
 
@@ -117,21 +127,14 @@ def merge_per_dataset(cfg: CfgNode, table: Path, task: str, dataset: str) -> lis
     """Merge the entry for a protocol and data set, if the table has one; a line per key."""
     if not table.is_file():
         return []
-    entry = read_yaml(table).get(task, {}).get(dataset, {})
-    for key, value in entry.items():
+    tree = read_yaml(table)
+    for level in (task, dataset):
+        tree = tree.get(level, {})
+        if not isinstance(tree, dict):
+            raise ValueError(f"{table}: expected keys and values below {level}, not {tree!r:.80}")
+    for key, value in tree.items():
         set_key(cfg, key, value, str(table))
-    return [f"{key} = {value} (from {table}, {task}, {dataset})" for key, value in entry.items()]
-
-
-def read_yaml(file: Path) -> dict:
-    """A YAML mapping, read without running anything; ValueError if it is none."""
-    try:
-        tree = yaml.safe_load(file.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise ValueError(f"{file} must hold keys and values, but holds {type(tree).__name__}")
-    return tree
+    return [f"{key} = {value} (from {table}, {task}, {dataset})" for key, value in tree.items()]
 
 
 def flatten(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -152,14 +155,25 @@ def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
         raise ValueError(f"unknown config key {key!r} in {source}{hint}")
     try:
         cfg.merge_from_list([key, _as(type(leaves[key]), value)])
-    except (ValueError, SyntaxError) as error:
-        raise ValueError(f"{key} cannot be {value!r} (from {source}): {error}") from error
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        kind, example = KINDS[type(leaves[key])], leaves[key]
+        shown = f", as in {example!r}" if example not in ("", (), []) else ""
+        raise ValueError(
+            f"{key} cannot be {value!r:.80} (from {source}): it is {kind}{shown}"
+        ) from error
 
 
 def _as(kind: type, value: object) -> object:
-    """Spare people two of yacs' refusals: `1` for a number with a point, `123` for a text."""
+    """Spare people two of yacs' refusals: `1` for a number with a point, `123` for a text.
+
+    And refuse what yacs would let in: nothing at all, and whole structures for a text.
+    """
+    if value is None or (isinstance(value, str) and value.strip() == "None" and kind is not str):
+        raise ValueError("no value")
     if kind is float:
         return float(value)
     if kind is str:
+        if not isinstance(value, str | int | float):
+            raise ValueError("not a text")
         return repr(str(value))
     return value

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
+from experiment.command import Parser, guarded
 from experiment.config import default_config, read_yaml
 from trainers.checkpoints import find_checkpoint
 from trainers.public import PublicNames, State, trainers_of
@@ -37,22 +38,19 @@ FILE = re.compile(r".*\.(pth|pt|safetensors)|.*\.pth\.tar(-\w+)?")
 
 def main(argv: list[str] | None = None) -> int:
     """0 when written, 2 when something is wrong with IN, OUT or the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.convert_checkpoint", description=__doc__)
     parser.add_argument("source", metavar="IN", type=Path)
     parser.add_argument("target", metavar="OUT", type=Path)
     parser.add_argument("--to", choices=KINDS, help="default: by the name of OUT, else ours")
     parser.add_argument("--trainer", help="whose learner it is, where that is not clear")
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
     args = parser.parse_args(argv)
-    try:
-        default_config()  # registers the trainers
-        print(convert(args.source, args.target, args.to, args.trainer, args.force))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: run(args), args)
+
+
+def run(args: argparse.Namespace) -> None:
+    default_config()  # registers the trainers
+    print(convert(args.source, args.target, args.to, args.trainer, args.force))
 
 
 def convert(
