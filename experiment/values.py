@@ -70,7 +70,9 @@ PATH = Allowed("a path of a file or folder", lambda v: "\0" not in v and len(v) 
 FOLDER = Allowed("the path of a folder", lambda v: v.strip() != "" and PATH.test(v))
 SHARE = number(0, 1)
 FROM_0, ABOVE_0 = number(0), number(0, open_low=True)
+WEIGHT = RATE = number(0, 1e6)
 SIZE = whole(1, 4096)
+TEXT = Allowed("a text", lambda v: isinstance(v, str))
 
 ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
     ("OUTPUT_DIR", FOLDER, "the run is written there"),
@@ -79,8 +81,8 @@ ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
     ("INPUT.SIZE", several(SIZE, 2), "height and width of what CLIP sees"),
     ("INPUT.INTERPOLATION", one_of(INTERPOLATION_MODES), "how pictures are scaled"),
     ("INPUT.TRANSFORMS", several(one_of(AVAI_CHOICES)), "others do not exist"),
-    ("INPUT.PIXEL_MEAN", several(number(), 3), "red, green, blue"),
-    ("INPUT.PIXEL_STD", several(ABOVE_0, 3), "red, green and blue are divided by it"),
+    ("INPUT.PIXEL_MEAN", several(number(-100, 100), 3), "red, green, blue"),
+    ("INPUT.PIXEL_STD", several(number(1e-3, 1e3), 3), "red, green and blue are divided by it"),
     ("INPUT.CROP_PADDING", whole(0, 4096), "pixels around the picture"),
     ("INPUT.RRCROP_SCALE", several(number(0, 1, open_low=True), 2), "shares of the area"),
     ("INPUT.CUTOUT_N", whole(0, 1000), "squares in each picture"),
@@ -94,6 +96,7 @@ ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
     ("INPUT.{RGS,GB}_P", SHARE, "a probability"),
     ("INPUT.GB_K", whole(1, 4095), "edge of the blur in pixels"),
     ("DATASET.{ROOT,PATH}", PATH, "the pictures are read from there"),
+    ("DATASET.{SOURCE,TARGET}_DOMAINS", several(TEXT), "names of domains"),
     ("DATASET.NUM_SHOTS", whole(-(10**9), 10**9), "pictures per class; below 1: all"),
     ("DATALOADER.NUM_WORKERS", whole(0, 1024), "processes; 0: the run loads by itself"),
     ("DATALOADER.K_TRANSFORMS", whole(1, 100), "views of each picture"),
@@ -106,9 +109,9 @@ ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
         "an evaluation looks at every picture once",
     ),
     ("OPTIM.NAME", one_of(AVAI_OPTIMS), "others do not exist"),
-    ("OPTIM.LR", FROM_0, "the step goes down the gradient"),
-    ("OPTIM.WEIGHT_DECAY", FROM_0, "weights shrink by it"),
-    ("OPTIM.MOMENTUM", FROM_0, "share of the last step that is kept"),
+    ("OPTIM.LR", RATE, "the step goes down the gradient"),
+    ("OPTIM.WEIGHT_DECAY", RATE, "weights shrink by it"),
+    ("OPTIM.MOMENTUM", RATE, "share of the last step that is kept"),
     ("OPTIM.SGD_DAMPNING", number(), "of the momentum"),
     ("OPTIM.RMSPROP_ALPHA", SHARE, "share of the mean square that is kept"),
     (
@@ -116,13 +119,13 @@ ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
         Allowed("a number from 0 and below 1", lambda v: 0 <= v < 1),
         "a share",
     ),
-    ("OPTIM.BASE_LR_MULT", FROM_0, "of the rate of layers that are not new"),
+    ("OPTIM.BASE_LR_MULT", RATE, "of the rate of layers that are not new"),
     ("OPTIM.LR_SCHEDULER", one_of(AVAI_SCHEDS), "others do not exist"),
     ("OPTIM.STEPSIZE", several(whole(-(10**9), 10**9), least=1), "epochs"),
-    ("OPTIM.GAMMA", FROM_0, "the rate is multiplied by it"),
+    ("OPTIM.GAMMA", RATE, "the rate is multiplied by it"),
     ("OPTIM.MAX_EPOCH", whole(1, 10**6), "epochs of training"),
     ("OPTIM.WARMUP_TYPE", one_of(AVAI_WARMUPS), "others do not exist"),
-    ("OPTIM.WARMUP_{CONS,MIN}_LR", FROM_0, "a rate"),
+    ("OPTIM.WARMUP_{CONS,MIN}_LR", RATE, "a rate"),
     ("TRAIN.PRINT_FREQ", whole(1, 10**9), "batches between two lines"),
     ("TRAIN.COUNT_ITER", one_of(("train_x", "train_u", "smaller_one")), "others do not exist"),
     ("TEST.SPLIT", one_of(("test", "val")), "others do not exist"),
@@ -131,13 +134,15 @@ ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
 METHODS: tuple[tuple[str, Allowed, str], ...] = (
     ("TRAINER.{MMRL,MMRLPLUS}.ALPHA", SHARE, "weight of one of two branches"),
     ("TRAINER.MMRLPLUS.BETA", SHARE, "weight of one of two kinds of tokens"),
-    ("TRAINER.{MMRL,MMRLPLUS}.REG_WEIGHT", FROM_0, "the loss grows with the distance"),
+    ("TRAINER.{MMRL,MMRLPLUS}.REG_WEIGHT", WEIGHT, "the loss grows with the distance"),
     ("TRAINER.{MMRL,MMRLPLUS}.N_REP_TOKENS", whole(1, 1024), "tokens in a sequence"),
     ("TRAINER.{MMRL,MMRLPLUS}.REP_DIM", whole(1, 2**16), "a width"),
     ("TRAINER.MMRLPLUS.{RES,PROJ}_LORA_DIM", whole(1, 2**12), "a rank"),
     ("TRAINER.COOP.CLASS_TOKEN_POSITION", one_of(POSITIONS), "of the class name in the context"),
+    ("TRAINER.{COOP,COCOOP,MAPLE}.N_CTX", whole(1, 75), "a prompt of CLIP's has 77 tokens"),
+    ("TRAINER.{IVLP,PROMPTSRC}.N_CTX_TEXT", whole(1, 75), "a prompt of CLIP's has 77 tokens"),
     ("TRAINER.{IVLP,PROMPTSRC,VPT}.N_CTX_VISION", whole(1, 1024), "tokens in a sequence"),
-    ("TRAINER.PROMPTSRC.{TEXT,IMAGE}_LOSS_WEIGHT", FROM_0, "the loss grows with the distance"),
+    ("TRAINER.PROMPTSRC.{TEXT,IMAGE}_LOSS_WEIGHT", WEIGHT, "the loss grows with the distance"),
     ("TRAINER.PROMPTSRC.GPA_MEAN", number(), "an epoch"),
     ("TRAINER.PROMPTSRC.GPA_STD", ABOVE_0, "width in epochs"),
 )

@@ -24,7 +24,10 @@ class Context:
 
     def __init__(self, words: str = "", count: int | None = None):
         self.words = words.replace("_", " ").strip()
-        given = int(token_counts([self.words]))
+        try:
+            given = int(token_counts([self.words]))
+        except ValueError as error:
+            raise ValueError(f"CTX_INIT has too many words: {error}") from error
         self.count = given if count is None else count
         most = given if self.words else 75
         if not 1 <= self.count <= most:
