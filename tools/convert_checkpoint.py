@@ -28,7 +28,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
 from experiment.command import Parser, guarded
 from experiment.config import default_config, read_yaml
-from trainers.checkpoints import find_checkpoint
+from trainers.checkpoints import find_checkpoint, plain_tensors
 from trainers.public import PublicNames, State, trainers_of
 
 CONFIG = "config.yaml"  # what a run of ours was trained with
@@ -111,13 +111,19 @@ def read(file: Path) -> tuple[State, int]:
         state = content.get("state_dict", content) if isinstance(content, dict) else {}
         tensors = {k: t for k, t in state.items() if isinstance(t, Tensor)}
         epoch = content.get("epoch") if state is not content and tensors else 0
-        return tensors, int(epoch or 0)
+        return plain_tensors(tensors, file), _as_epoch(epoch, file)
     try:
         with safe_open(file, framework="pt") as tensors:
             state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
-            return state, int((tensors.metadata() or {}).get("epoch", 0))
+            return state, _as_epoch((tensors.metadata() or {}).get("epoch"), file)
     except SafetensorError as error:
-        raise ValueError(f"{file} is no .safetensors file: {error}") from error
+        raise ValueError(f"{file} is no .safetensors file: {error}. Get it again") from error
+
+
+def _as_epoch(value: object, file: Path) -> int:
+    if value is not None and not re.fullmatch(r"\d{1,9}", str(value)):
+        raise ValueError(f"{file} says that it is of epoch {value!r:.40}; get another copy of it")
+    return int(str(value or 0))
 
 
 def whose(state: State, file: Path, trainer: str | None) -> str:

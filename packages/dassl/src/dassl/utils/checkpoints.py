@@ -66,6 +66,7 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
     if not os.path.isfile(fpath):
         raise FileNotFoundError(f"No checkpoint at {os.fspath(fpath)!r}")
     try:
+        plain_pickle.check_archive(fpath)
         return _read(fpath)
     except pickle.UnpicklingError as error:
         raise ValueError(
@@ -179,8 +180,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _pointed(folder: Path) -> str | None:
     pointer = folder / POINTER
-    name = pointer.read_text().strip() if pointer.is_file() else ""
-    return name if name and (folder / name).is_file() else None
+    name = pointer.read_bytes()[:100].decode(errors="replace").strip() if pointer.is_file() else ""
+    return name if re.fullmatch(r"model[\w.-]*", name) and (folder / name).is_file() else None
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
