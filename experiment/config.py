@@ -82,6 +82,8 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
     cfg = _with_command_line(cfg, args)
     known = TRAINER_REGISTRY.registered_names()
     check_availability(cfg.TRAINER.NAME, known, what="trainer (--trainer)")
+    if args.config_file:
+        check_whose(cfg, Path(args.config_file))
     check_values(cfg)
     cfg.freeze()
     return cfg, notes
@@ -94,7 +96,8 @@ def _with_command_line(cfg: CfgNode, args: Namespace) -> CfgNode:
             set_key(cfg, key, value, f"--{flag.replace('_', '-')}")
     if len(args.opts) % 2:
         raise ValueError(
-            f"the options at the end must be pairs KEY VALUE, but {args.opts[-1]!r} stands alone"
+            f"the options at the end must be pairs KEY VALUE, but {args.opts[-1]!r} stands alone: "
+            "give every key a value"
         )
     for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
         if key.startswith("-"):
@@ -116,11 +119,25 @@ def own_part(cfg: CfgNode) -> CfgNode:
 def merge_file(cfg: CfgNode, file: Path) -> None:
     """Merge a YAML file; its keys must exist."""
     if not file.is_file():
-        near = sorted(str(f) for f in file.parent.glob("*.yaml"))
-        there = f"; that folder has {', '.join(near)}" if near else ""
-        raise FileNotFoundError(f"no config file {file}{there}")
+        folder = file if file.is_dir() else file.parent
+        near = sorted(f.name for f in folder.glob("*.yaml"))
+        there = f"choose from those in {folder}: {', '.join(near)}" if near else "give a YAML file"
+        raise FileNotFoundError(f"there is no config file {file}; {there}")
     for key, value in flatten(read_yaml(file)):
         set_key(cfg, key, value, str(file))
+
+
+def check_whose(cfg: CfgNode, file: Path) -> None:
+    """ValueError where a file has settings of other trainers and none of the one that is asked."""
+    node = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "node", None)
+    settings = read_yaml(file).get("TRAINER") or {}
+    theirs = [name for name in settings if isinstance(cfg.TRAINER.get(name), CfgNode)]
+    if node and theirs and not any(cfg.TRAINER[n] is cfg.TRAINER[node] for n in theirs):
+        raise ValueError(
+            f"{file} has settings of another trainer, TRAINER.{theirs[0]}; {cfg.TRAINER.NAME} "
+            f"takes those in TRAINER.{node}: give --config-file a file that has them, or --trainer "
+            "the method that the file is for"
+        )
 
 
 def merge_per_dataset(cfg: CfgNode, table: Path, task: str, dataset: str) -> list[str]:
@@ -151,15 +168,15 @@ def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
     leaves = dict(flatten(cfg))
     if key not in leaves:
         close = difflib.get_close_matches(key, leaves, n=1, cutoff=0.6)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"unknown config key {key!r} in {source}{hint}")
+        hint = f"did you mean {close[0]}?" if close else "see the keys that every run prints"
+        raise ValueError(f"unknown config key {key!r} in {source}; {hint}")
     try:
         cfg.merge_from_list([key, _as(type(leaves[key]), value)])
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         kind, example = KINDS[type(leaves[key])], leaves[key]
         shown = f", as in {example!r}" if example not in ("", (), []) else ""
         raise ValueError(
-            f"{key} cannot be {value!r:.80} (from {source}): it is {kind}{shown}"
+            f"{key} cannot be {value!r:.80} (from {source}): it must be {kind}{shown}"
         ) from error
 
 

@@ -121,7 +121,8 @@ def test_every_yaml_merges_and_there_are_as_many_as_expected():
         for task, entries in read_yaml(file).items():
             for dataset in entries:
                 opts = ("TASK", task, "DATASET.NAME", dataset)
-                config("--trainer", "MMRL", "--config-file", str(file.parent / "small.yaml"), *opts)
+                small = str(file.parent / "small.yaml")
+                config("--trainer", file.parent.name, "--config-file", small, *opts)
     assert len([f for f in variants if f.parent.name.startswith("MMRL")]) == 10
     assert len(list((REPO / "configs" / "datasets").glob("*.yaml"))) == 17
 

@@ -63,7 +63,10 @@ def convert(
     """Convert, and say what was written. ValueError or OSError where that cannot be done."""
     to = to or ("safetensors" if target.suffix == ".safetensors" else "ours")
     if (to == "safetensors") != (target.suffix == ".safetensors"):
-        raise ValueError(f"--to {to} does not go with OUT {target}: *.safetensors is its own kind")
+        raise ValueError(
+            f"--to {to} does not go with OUT {target}: *.safetensors is its own kind; "
+            "choose another name for OUT, or leave out --to"
+        )
     if trainer is not None and trainer not in _learning():
         raise ValueError(f"--trainer {trainer!r} is unknown; allowed: {', '.join(_learning())}")
     trainer = trainer or _named_in(source)

@@ -6,6 +6,7 @@ from typing import NoReturn
 import yaml
 
 MOST_BYTES = 1 << 20
+MOST_LEVELS = 50
 MOST_VALUES = 100_000  # after aliases are written out: a few lines can stand for billions
 
 
@@ -18,21 +19,33 @@ def read_yaml(file: Path) -> dict:
     if file.stat().st_size > MOST_BYTES:
         raise ValueError(f"{file} is larger than any file of settings: is it the right one?")
     try:
-        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        loader = _Loader(file.read_text(encoding="utf-8"))
         node = loader.get_single_node()
         if node is None:
             return {}
         _check_node(node, {})
         tree = loader.construct_document(node)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        tabs = "; YAML wants spaces, not tabs" if r"'\t'" in str(error) else ""
-        raise ValueError(f"{file} is not valid YAML: {error}{tabs}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        remedy = "use spaces, not tabs" if r"'\t'" in str(error) else "correct it there"
+        raise ValueError(f"{file} is not valid YAML: {error}; {remedy}") from error
     if not isinstance(tree, dict):
         raise ValueError(
             f"{file} must hold keys and values, as in 'OPTIM: {{LR: 0.01}}', but holds a "
             f"{type(tree).__name__}"
         )
     return tree
+
+
+class _Loader(yaml.SafeLoader):
+    levels = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+        self.levels += 1
+        if self.levels > MOST_LEVELS:
+            raise ValueError(f"line {self.line + 1} is more than {MOST_LEVELS} levels deep")
+        node = super().compose_node(parent, index)
+        self.levels -= 1
+        return node
 
 
 def _check_node(node: yaml.Node, known: dict[int, int]) -> int:

@@ -47,7 +47,7 @@ def take(entry: Entry, root: Path, file: Path) -> None:
         raise ValueError(
             f"--from {file}: {entry.config} takes files named "
             f"{', '.join(s.file for s in entry.sources)}, or an archive "
-            f"({' '.join(ARCHIVE_SUFFIXES)}) that holds what they bring"
+            f"({' '.join(ARCHIVE_SUFFIXES)}) that holds what they bring; give one of these"
         )
     if source and source.by_hand:
         raise ValueError(f"--from {file}: this one takes more than unpacking.\n{entry.by_hand}")
@@ -117,7 +117,7 @@ def _copy(file: Path, wanted: dict[str, str], folder: Path) -> list[str]:
 def _check_json(file: Path) -> None:
     try:
         json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not a JSON file: was it an error page?") from error
 
 

@@ -26,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.root.exists() and not args.root.is_dir():
+        raise NotADirectoryError(f"{args.root} is a file; give the folder that holds all data sets")
     counts = {split: getattr(args, split) for split in COUNTS}
     start = time.monotonic()
     folder = write_dataset(args.root, seed=args.seed, shift=args.shift, counts=counts)

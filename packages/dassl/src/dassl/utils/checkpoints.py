@@ -67,7 +67,7 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
         raise FileNotFoundError(f"No checkpoint at {os.fspath(fpath)!r}")
     try:
         plain_pickle.check_archive(fpath)
-        return _read(fpath)
+        content = _read(fpath)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{fpath} was not loaded: it is damaged, or reading it would run code from it "
@@ -79,6 +79,11 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
             f"{fpath} is damaged and cannot be read ({_first_line(error)}): fetch or train it "
             "again, or use an older one beside it"
         ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{fpath} holds a {type(content).__name__} and no checkpoint, which has a 'state_dict'"
+        )
+    return content
 
 
 def _read(path: StrPath) -> dict[str, Any]:

@@ -28,8 +28,6 @@ def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
         ValueError: not one tensor fits.
     """
     checkpoint = load_checkpoint(weight_path)
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f"{weight_path} holds no weights by name: save the model's state_dict()")
     saved = strip_module(checkpoint.get("state_dict", checkpoint))
     own = model.state_dict()
     fitting = {
