@@ -1,6 +1,7 @@
 """Every value of every key: one training step, or a message before any data is read."""
 
 import io
+import re
 import warnings
 from contextlib import redirect_stdout
 
@@ -12,12 +13,13 @@ import train
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from datasets.few_shot import FewShotDataset
 from experiment.config import build_config, default_config, flatten
+from experiment.values import ENGINE, METHODS, check_values, keys_of
 from tests.toy_run import command, trainer_names
 from trainers.base import CLIPTrainer
 
 # Keys that the command below needs for its data; what they may be, tests of data sets say.
 GIVEN = {"DATASET.NAME", "DATASET.ROOT", "TRAINER.NAME", "OUTPUT_DIR"}
-# They ask for other processes, or for what is told only by data: see `test_told_by_the_data`.
+# Other processes take long; the names of layers are known only when the learner is there.
 APART = {"DATALOADER.NUM_WORKERS", "OPTIM.NEW_LAYERS"}
 NUMBERS = (-1, 0, 1, 2, 3, 5, 31, 77, 1000, 10**10, -(10**12))
 WORDS = ("", "none", "val", "fp32", "end", "a photo of a", "{} {}", "the {}.", "x " * 80, "\0", "ä")
@@ -137,3 +139,35 @@ def test_any_value_runs_or_is_refused_first(run, case):
 @given(case=changes())
 def test_many_values_run_or_are_refused_first(run, case):
     check(run, case)
+
+
+def test_the_table_has_keys_that_exist_once():
+    keys = [key for pattern, _, _ in (*ENGINE, *METHODS) for key in keys_of(pattern)]
+    assert set(keys) <= leaves().keys()
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_defaults_are_allowed():
+    check_values(default_config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"OPTIM.SGD_NESTEROV": "True", "OPTIM.SGD_DAMPNING": "1"}, "SGD_DAMPNING 0"),
+        ({"INPUT.RRCROP_SCALE": "(0.9, 0.1)"}, "the smaller share comes first"),
+        ({"INPUT.TRANSFORMS": "['gaussian_blur']", "INPUT.GB_K": "4"}, "an odd number"),
+        ({"INPUT.TRANSFORMS": "['gaussian_blur']", "INPUT.GB_K": "65"}, "below twice .* 64"),
+        ({"DATALOADER.TRAIN_X.SAMPLER": "RandomClassSampler"}, "at least .*N_INS, 16"),
+        (
+            {
+                "DATALOADER.TRAIN_X.SAMPLER": "RandomDomainSampler",
+                "DATALOADER.TRAIN_X.N_DOMAIN": "2",
+            },
+            "a multiple of .*N_DOMAIN, 2",
+        ),
+        ({"DATALOADER.NUM_WORKERS": "-1"}, "from 0 to 1,024"),
+    ],
+)
+def test_wrong_together(run, changes, says):
+    assert re.search(says, run("CoOp", changes))

@@ -161,7 +161,7 @@ def test_what_is_no_error(opts, places):
 @pytest.mark.parametrize(
     ("program", "code", "says"),
     [
-        ("train.py --trainer MMLR", 2, "do you mean 'MMRL'"),
+        pytest.param("train.py --trainer MMLR", 2, "do you mean 'MMRL'", marks=pytest.mark.slow),
         ("parse_test_res.py {tmp}/nowhere", 2, "no directory"),
         ("parse_test_res.py {tmp}", 1, "no runs in"),
         ("-m tools.data verify dtt", 2, "did you mean dtd"),
