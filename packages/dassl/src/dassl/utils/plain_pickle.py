@@ -65,6 +65,16 @@ def _latin1(text: str, encoding: str) -> bytes:
 
 # The unpickler that is written in Python: the one in C makes a table as long as a file demands.
 class Unpickler(pickle._Unpickler):
+    def load(self) -> Any:
+        """
+        Raises:
+            pickle.UnpicklingError: the file is no pickle, or not a whole one, or see `find_class`.
+        """
+        try:
+            return super().load()
+        except (KeyError, IndexError, EOFError, AttributeError) as error:
+            raise pickle.UnpicklingError("it is no whole pickle") from error
+
     def find_class(self, module: str, name: str) -> Any:
         """
         Raises:
