@@ -2,7 +2,7 @@
 VENV := .venv/bin
 METHODS ?= ZeroshotCLIP MMRL MMRLPlus
 
-.PHONY: demo test test-slow test-browser lint format setup
+.PHONY: demo test test-slow test-browser lint format audit setup
 
 demo: .venv/.ready  ## base-to-new on drawn pictures: every method of METHODS, three seeds
 	$(VENV)/python -m tools.demo $(METHODS)
@@ -26,6 +26,9 @@ lint: .venv/.ready
 format: .venv/.ready
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
+
+audit: .venv/.ready  ## known vulnerabilities of what is installed, where a service answers
+	$(VENV)/python -m tools.audit
 
 setup: .venv/.ready
 

@@ -13,11 +13,11 @@ import sys
 import time
 from pathlib import Path
 
+from experiment.command import Parser
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python train.py", description=__doc__)
     add = parser.add_argument
     add("--root", help="folder of the data sets (DATASET.ROOT)")
     add("--output-dir", help="folder of this run (OUTPUT_DIR)")
@@ -37,7 +37,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--model-dir", default="", help="folder of the training run to test")
     add("--load-epoch", type=int, help="epoch to load from --model-dir; default: the newest")
     add("--no-train", action="store_true", help="build everything, then stop")
-    add("--debug", action="store_true", help="show the traceback of an error")
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="options of the config")
     return parser.parse_args(argv)
 
@@ -51,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
-        if args.debug:
+        if "debug" in args:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -62,24 +61,38 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     from dassl.utils import set_random_seed, setup_logger  # late: --help must not wait for torch
     from experiment.config import build_config, own_part
-    from experiment.record import check_continues
+    from experiment.record import leave_no_trace, missing_folders
 
     cfg, notes = build_config(args)
     check_data(cfg)
     output = Path(cfg.OUTPUT_DIR)
-    if not args.eval_only:
-        check_continues(cfg, output)
+    check_places(args, cfg, output)
+    made = missing_folders(output)
     logger = setup_logger(cfg.OUTPUT_DIR)
+    trainer = None
     try:
         print_start(args, own_part(cfg), notes)
         if cfg.SEED >= 0:
             set_random_seed(cfg.SEED)
-        execute(args, cfg, output, start)
+        trainer = prepare(args, cfg)
+        execute(trainer, args, cfg, output, start)
     except (ValueError, OSError, FloatingPointError) as error:
         logger.file.write(f"error: {error}\n")  # the terminal gets it from main
+        if trainer is None:  # refused: as if it had not been tried
+            leave_no_trace(Path(logger.file.name), made)
         raise
     finally:
         logger.close()
+
+
+def check_places(args: argparse.Namespace, cfg, output: Path) -> None:
+    """What can be said of the run's folders before anything is written."""
+    from experiment.record import check_continues, check_output, check_resume
+
+    check_output(output)
+    if not args.eval_only:
+        check_resume(cfg)
+        check_continues(cfg, output)
 
 
 def check_data(cfg) -> None:
@@ -106,9 +119,18 @@ def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
     print(f"** System **\n{collect_env_info()}")
 
 
-def execute(args: argparse.Namespace, cfg, output: Path, start: float) -> None:
-    """Build, then test or train, and leave the record of it."""
+def prepare(args: argparse.Namespace, cfg):
+    """The trainer, built, with the weights that it is to test; nothing is written."""
     from dassl.engine import build_trainer
+
+    trainer = build_trainer(cfg)
+    if args.eval_only:
+        load_weights(trainer, args)
+    return trainer
+
+
+def execute(trainer, args: argparse.Namespace, cfg, output: Path, start: float) -> None:
+    """Test or train, and leave the record of it."""
     from experiment.config import own_part
     from experiment.details import details
     from experiment.record import (
@@ -120,7 +142,6 @@ def execute(args: argparse.Namespace, cfg, output: Path, start: float) -> None:
     )
     from experiment.watch import RunWatch
 
-    trainer = build_trainer(cfg)
     watch = RunWatch(trainer, start)
     if not (args.eval_only and holds_checkpoints(output)):  # what it was trained with stays
         write_config(own_part(cfg), output)
@@ -129,7 +150,6 @@ def execute(args: argparse.Namespace, cfg, output: Path, start: float) -> None:
         return
     forget_results(output)
     if args.eval_only:
-        load_weights(trainer, args)
         trainer.test()
     else:
         trainer.train()

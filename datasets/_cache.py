@@ -143,4 +143,6 @@ def list_class_folders_once(dataset_dir: str, folder: str) -> dict[str, list[str
 def _is_current(entry: Any, time: int) -> bool:
     if not isinstance(entry, list) or len(entry) != 2 or entry[0] != time:
         return False
-    return isinstance(entry[1], list) and all(type(name) is str for name in entry[1])
+    return isinstance(entry[1], list) and all(
+        type(name) is str and os.path.basename(name) == name for name in entry[1]
+    )

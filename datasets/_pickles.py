@@ -35,7 +35,8 @@ def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[PickledImage]
         ) from error
 
 
-class _DatumUnpickler(pickle.Unpickler):
+# The unpickler that is written in Python: the one in C makes a table as long as a file demands.
+class _DatumUnpickler(pickle._Unpickler):
     def __init__(self, file: Any) -> None:
         super().__init__(file)
         self._stand_in = type("Datum", (), {})

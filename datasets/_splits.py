@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 PARTS = ("train", "val", "test")
+MOST_BYTES = 1 << 28  # of a split file: ImageNet's would have half of that
 SPLIT_SEED = 1  # a split made here is the same on every machine, whatever the seed of the run
 
 
@@ -38,6 +39,8 @@ def read_split_file(path: str) -> Split:
     ValueError, naming the file and the remedy, for anything that is not such a split.
     """
     try:
+        if os.path.getsize(path) > MOST_BYTES:
+            raise ValueError("it is larger than any split")
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
         return parse_split(content)

@@ -15,6 +15,7 @@ from typing import Any
 from dassl.data.datasets import DatasetBase, Datum
 
 from . import _splits
+from ._annotations import read_lines
 from ._base_new import as_data, check_subsample, subsample_classes
 from ._cache import CACHE_NAME, Draw, class_paths, fingerprint, load_draw, store_draw
 from ._coop_api import CoOpNames
@@ -101,14 +102,13 @@ class FewShotDataset(CoOpNames, DatasetBase):
         """Lines of an annotation file cut into `fields` fields, the last taking what remains."""
         rows = []
         path = self.annotation(name)
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                row = line.strip().split(None, fields - 1)
-                if not row:
-                    continue
-                if len(row) < fields:
-                    raise ValueError(f"{path}, line {number}: expected {fields} fields: {line!r}")
-                rows.append(row)
+        for number, line in enumerate(read_lines(path), 1):
+            row = line.split(None, fields - 1)
+            if not row:
+                continue
+            if len(row) < fields:
+                raise ValueError(f"{path}, line {number}: expected {fields} fields: {line!r:.80}")
+            rows.append(row)
         return rows
 
     # ------------------------------------------------------------ split

@@ -15,6 +15,7 @@ from typing import Any
 from dassl.data.datasets import DATASET_REGISTRY
 
 from . import _splits
+from ._annotations import read_lines
 from ._cache import IMAGE_SUFFIXES, class_folders
 from ._missing import Place, missing
 from .few_shot import FewShotDataset, Item, Split, class_paths, split_classes
@@ -110,8 +111,7 @@ class ImageFolder(FewShotDataset):
         path = os.path.join(self.dataset_dir, CLASSNAMES)
         if not os.path.isfile(path):
             return {}
-        with open(path, encoding="utf-8") as file:
-            lines = [line.strip() for line in file if line.strip()]
+        lines = [line for line in read_lines(path) if line]
         words = {}
         for line in lines:
             folder, _, name = line.partition("\t" if "\t" in line else " ")

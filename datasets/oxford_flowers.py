@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import read_json
 
-from ._annotations import read_mat
+from ._annotations import read_names
+from ._mat import read_mat
 from .few_shot import FewShotDataset, Split, split_classes
 
 
@@ -18,7 +18,7 @@ class OxfordFlowers(FewShotDataset):
 
     def build_split(self) -> Split:
         """imagelabels.mat: class of image_00001.jpg, .. in turn, from 1; names by class."""
-        names = read_json(self.annotation("cat_to_name.json"))
+        names = read_names(self.annotation("cat_to_name.json"))
         pictures: dict[int, list[str]] = {}
         labels = read_mat(self.annotation("imagelabels.mat"), "labels")
         for number, label in enumerate(labels, 1):

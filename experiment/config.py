@@ -11,7 +11,6 @@ from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
 from yacs.config import CfgNode
 
 from dassl.config import clean_cfg, get_cfg_default
@@ -19,7 +18,17 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import check_availability
 from experiment.flat import flatten
 from experiment.plugins import import_plugins, told
+from experiment.values import check_values
+from trainers.yaml_files import read_yaml
 
+KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a list",
+    list: "a list",
+}
 FLAG_KEYS = {
     "root": "DATASET.ROOT",
     "output_dir": "OUTPUT_DIR",
@@ -76,6 +85,9 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
     cfg = _with_command_line(cfg, args)
     known = TRAINER_REGISTRY.registered_names()
     check_availability(cfg.TRAINER.NAME, known, what="trainer (--trainer)")
+    if args.config_file:
+        check_whose(cfg, Path(args.config_file))
+    check_values(cfg)
     cfg.freeze()
     return cfg, notes
 
@@ -87,7 +99,8 @@ def _with_command_line(cfg: CfgNode, args: Namespace) -> CfgNode:
             set_key(cfg, key, value, f"--{flag.replace('_', '-')}")
     if len(args.opts) % 2:
         raise ValueError(
-            f"the options at the end must be pairs KEY VALUE, but {args.opts[-1]!r} stands alone"
+            f"the options at the end must be pairs KEY VALUE, but {args.opts[-1]!r} stands alone: "
+            "give every key a value"
         )
     for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
         if key.startswith("-"):
@@ -109,32 +122,39 @@ def own_part(cfg: CfgNode) -> CfgNode:
 def merge_file(cfg: CfgNode, file: Path) -> None:
     """Merge a YAML file; its keys must exist."""
     if not file.is_file():
-        near = sorted(str(f) for f in file.parent.glob("*.yaml"))
-        there = f"; that folder has {', '.join(near)}" if near else ""
-        raise FileNotFoundError(f"no config file {file}{there}")
+        folder = file if file.is_dir() else file.parent
+        near = sorted(f.name for f in folder.glob("*.yaml"))
+        there = f"choose from those in {folder}: {', '.join(near)}" if near else "give a YAML file"
+        raise FileNotFoundError(f"there is no config file {file}; {there}")
     for key, value in flatten(read_yaml(file)):
         set_key(cfg, key, value, str(file))
+
+
+def check_whose(cfg: CfgNode, file: Path) -> None:
+    """ValueError where a file has settings of other trainers and none of the one that is asked."""
+    node = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "node", None)
+    settings = read_yaml(file).get("TRAINER") or {}
+    theirs = [name for name in settings if isinstance(cfg.TRAINER.get(name), CfgNode)]
+    if node and theirs and not any(cfg.TRAINER[n] is cfg.TRAINER[node] for n in theirs):
+        raise ValueError(
+            f"{file} has settings of another trainer, TRAINER.{theirs[0]}; {cfg.TRAINER.NAME} "
+            f"takes those in TRAINER.{node}: give --config-file a file that has them, or --trainer "
+            "the method that the file is for"
+        )
 
 
 def merge_per_dataset(cfg: CfgNode, table: Path, task: str, dataset: str) -> list[str]:
     """Merge the entry for a protocol and data set, if the table has one; a line per key."""
     if not table.is_file():
         return []
-    entry = read_yaml(table).get(task, {}).get(dataset, {})
-    for key, value in entry.items():
+    tree = read_yaml(table)
+    for level in (task, dataset):
+        tree = tree.get(level, {})
+        if not isinstance(tree, dict):
+            raise ValueError(f"{table}: expected keys and values below {level}, not {tree!r:.80}")
+    for key, value in tree.items():
         set_key(cfg, key, value, str(table))
-    return [f"{key} = {value} (from {table}, {task}, {dataset})" for key, value in entry.items()]
-
-
-def read_yaml(file: Path) -> dict:
-    """A YAML mapping, read without running anything; ValueError if it is none."""
-    try:
-        tree = yaml.safe_load(file.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise ValueError(f"{file} must hold keys and values, but holds {type(tree).__name__}")
-    return tree
+    return [f"{key} = {value} (from {table}, {task}, {dataset})" for key, value in tree.items()]
 
 
 def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
@@ -142,18 +162,29 @@ def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
     leaves = dict(flatten(cfg))
     if key not in leaves:
         close = difflib.get_close_matches(key, leaves, n=1, cutoff=0.6)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"unknown config key {key!r} in {source}{hint}")
+        hint = f"did you mean {close[0]}?" if close else "see the keys that every run prints"
+        raise ValueError(f"unknown config key {key!r} in {source}; {hint}")
     try:
         cfg.merge_from_list([key, _as(type(leaves[key]), value)])
-    except (ValueError, SyntaxError) as error:
-        raise ValueError(f"{key} cannot be {value!r} (from {source}): {error}") from error
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        kind, example = KINDS[type(leaves[key])], leaves[key]
+        shown = f", as in {example!r}" if example not in ("", (), []) else ""
+        raise ValueError(
+            f"{key} cannot be {value!r:.80} (from {source}): it must be {kind}{shown}"
+        ) from error
 
 
 def _as(kind: type, value: object) -> object:
-    """Spare people two of yacs' refusals: `1` for a number with a point, `123` for a text."""
+    """Spare people two of yacs' refusals: `1` for a number with a point, `123` for a text.
+
+    And refuse what yacs would let in: nothing at all, and whole structures for a text.
+    """
+    if value is None or (isinstance(value, str) and value.strip() == "None" and kind is not str):
+        raise ValueError("no value")
     if kind is float:
         return float(value)
     if kind is str:
+        if not isinstance(value, str | int | float):
+            raise ValueError("not a text")
         return repr(str(value))
     return value

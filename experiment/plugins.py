@@ -51,9 +51,11 @@ def load_file(file: Path) -> ModuleType:
     `from .oxford_pets import OxfordPets` finds ours.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"--plugin {file}: there is no such file")
+        raise FileNotFoundError(
+            f"--plugin {file}: there is no such file; give the path of a Python file"
+        )
     if file.suffix != ".py":
-        raise ValueError(f"--plugin {file}: a plugin is a Python file, *.py")
+        raise ValueError(f"--plugin {file}: a plugin must be a Python file, *.py")
     folder = told(file, _folder_of, file)
     name = f"{folder}.{file.stem}_{zlib.crc32(str(file.resolve()).encode()):08x}"
     if name in sys.modules:

@@ -51,12 +51,47 @@ def holds_checkpoints(directory: Path) -> bool:
     return any(directory.glob("*/model*.pth.tar*"))
 
 
+def check_output(directory: Path) -> None:
+    """NotADirectoryError where a file stands in the place of the run's folder, or above it."""
+    for place in (directory, *directory.parents):
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(
+                f"the run cannot be written to {directory}, because {place} is a file; "
+                "choose another --output-dir"
+            )
+
+
+def check_resume(cfg: CfgNode) -> None:
+    """FileNotFoundError unless the run to go on from, if there is one, has a checkpoint."""
+    if cfg.RESUME and not holds_checkpoints(Path(cfg.RESUME)):
+        there = "holds no checkpoint of a run" if Path(cfg.RESUME).is_dir() else "is no folder"
+        raise FileNotFoundError(
+            f"RESUME is {cfg.RESUME}, which {there}. Give --resume the folder of a run, where "
+            "<learner>/model.pth.tar-<epoch> lies, or leave it out to start afresh"
+        )
+
+
+def missing_folders(directory: Path) -> list[Path]:
+    """The folder and those above it that are not there, the deepest first."""
+    return [place for place in (directory, *directory.parents) if not place.exists()]
+
+
+def leave_no_trace(log: Path, made: list[Path]) -> None:
+    """Remove the log of a run that was refused before it began, and the folders made for it."""
+    log.unlink(missing_ok=True)
+    for folder in made:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
 def check_continues(cfg: CfgNode, directory: Path) -> None:
     """ValueError when `directory` holds a run of another config, whose weights would be resumed."""
+    from experiment.config import read_yaml
+
     file = directory / "config.yaml"
     if not file.is_file() or not holds_checkpoints(directory):
         return
-    before = dict(flatten(yaml.safe_load(file.read_text())))
+    before = dict(flatten(read_yaml(file)))
     now = dict(flatten(yaml.safe_load(cfg.dump())))
     keys = sorted((before.keys() & now.keys()) - INCIDENTAL)
     differ = [

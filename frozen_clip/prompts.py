@@ -63,7 +63,9 @@ def sentences(classnames: Sequence[str], template: str) -> list[str]:
     names = [name.replace("_", " ").strip() for name in classnames]
     if not all(names):
         position = names.index("")
-        raise ValueError(f"class name number {position} is empty: {classnames[position]!r}")
+        raise ValueError(
+            f"class name number {position} is empty: {classnames[position]!r}; rename it"
+        )
     return [template.replace("{}", name) for name in names]
 
 

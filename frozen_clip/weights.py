@@ -1,11 +1,12 @@
 """Where the frozen weights come from.
 
 `load` takes a name of OpenAI's ('ViT-B/16', downloaded once and checked against its
-SHA-256 by the `clip` package), a local file (OpenAI's TorchScript archive or a plain
-state dict), or 'small', the little model that ships with this repository.
+SHA-256 by the `clip` package), a local file (one of these archives, known by its SHA-256, or
+a plain state dict), or 'small', the little model that ships with this repository.
 """
 
 import difflib
+import hashlib
 import os
 import warnings
 import zipfile
@@ -94,9 +95,10 @@ def _find(name: str, download_root: str | os.PathLike | None) -> Path:
 
 
 def _read_file(path: Path) -> StateDict:
-    """A state dict from OpenAI's TorchScript archive or from `torch.save`; runs no code."""
+    """A state dict from one of OpenAI's archives or from `torch.save`; runs no code."""
     try:
         if _is_torchscript(path):
+            _check_is_openais(path)
             with warnings.catch_warnings():  # recent torch deprecates the whole format
                 warnings.simplefilter("ignore")
                 return torch.jit.load(str(path), map_location="cpu").state_dict()
@@ -113,11 +115,28 @@ def _read_file(path: Path) -> StateDict:
     return state.get("state_dict", state)
 
 
+def _check_is_openais(path: Path) -> None:
+    """ValueError for another TorchScript archive: loading one can run code that is in it."""
+    from clip import clip
+
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    if not any(f"/{digest.hexdigest()}/" in url for url in clip._MODELS.values()):
+        raise ValueError(
+            "it is a TorchScript archive, which may run code, and by its SHA-256 not one of "
+            "OpenAI's; save its state dict with torch.save"
+        )
+
+
 def _is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
-        return any(entry.endswith("/constants.pkl") for entry in archive.namelist())
+        if sum(entry.file_size for entry in archive.infolist()) > 2 * path.stat().st_size:
+            raise ValueError("it would unpack to far more than it is")
+        return any(entry.endswith("constants.pkl") for entry in archive.namelist())
 
 
 def _read_small(path: Path) -> tuple[StateDict, Tensor]:
@@ -139,15 +158,18 @@ def build(state: StateDict, source: str = "state dict") -> nn.Module:
     from clip.model import CLIP
 
     state = {
-        key.removeprefix("module."): value
+        str(key).removeprefix("module."): value
         for key, value in state.items()
         if key not in ("input_resolution", "context_length", "vocab_size")
     }
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or value.numel() > _stored(value):
+            raise ValueError(f"{source} does not hold CLIP weights: {key!r} is no plain tensor")
     try:
         with torch.device("meta"):  # no memory, no random draw: every tensor is replaced
             model = CLIP(**_sizes(state))
         model.load_state_dict(state, assign=True)
-    except (KeyError, RuntimeError, AttributeError) as error:
+    except Exception as error:  # shapes that nobody thought of
         raise ValueError(
             f"{source} does not hold the weights of an OpenAI CLIP: {error}"
         ) from error
@@ -155,6 +177,13 @@ def build(state: StateDict, source: str = "state dict") -> nn.Module:
     for block in model.transformer.resblocks:
         block.attn_mask = mask
     return model
+
+
+def _stored(tensor: Tensor) -> int:
+    """How many values a tensor really has; none if it is no dense one with memory of its own."""
+    if tensor.layout != torch.strided or tensor.is_meta:
+        return -1
+    return tensor.untyped_storage().nbytes() // tensor.element_size()
 
 
 def _sizes(state: StateDict) -> dict:

@@ -79,7 +79,7 @@ seeds() {
     local seed
     for seed in "$@"; do
         [[ $seed =~ ^[0-9]+$ ]] && continue
-        echo "error: a seed is a whole number, not '$seed'" >&2
+        echo "error: a seed is a whole number, not '$seed'; give some, as in 1 2 3, or none" >&2
         return 2
     done
     echo "${*:-1 2 3}"

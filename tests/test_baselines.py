@@ -270,8 +270,16 @@ def test_public_checkpoints_load(name, toy, tmp_path):
 @pytest.mark.parametrize(
     ("name", "opts", "message"),
     [
-        ("CoOp", ("COOP.CLASS_TOKEN_POSITION", "start"), "is 'start'; allowed are end, middle"),
-        ("CoOp", ("COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", "0"), r"0 learned words.*1 to 75"),
+        (
+            "CoOp",
+            ("COOP.CLASS_TOKEN_POSITION", "start"),
+            "is 'start'; allowed is one of end, middle",
+        ),
+        (
+            "CoOp",
+            ("COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", "0"),
+            r"N_CTX is 0; allowed .*1 to 75",
+        ),
         ("MaPLe", ("MAPLE.PROMPT_DEPTH", "4"), r"PROMPT_DEPTH is 4; allowed for .* to 3"),
         ("MaPLe", ("MAPLE.PROMPT_DEPTH", "0"), r"PROMPT_DEPTH is 0; allowed .* from 1 "),
         ("MaPLe", ("MAPLE.CTX_INIT", "photo"), r"2 learned words .*'photo' are 1 to 1"),

@@ -250,7 +250,7 @@ def test_a_plugin_that_cannot_be_used(content, message, tiles, tmp_path, capsys)
 def test_a_plugin_that_is_no_python_file(tiles, tmp_path, capsys):
     (tmp_path / "bad.txt").write_text("")
     shown = refused(capsys, command(tiles, tmp_path / "run", *given(tmp_path / "bad.txt")))
-    assert "a plugin is a Python file" in shown
+    assert "a plugin must be a Python file" in shown
 
 
 def test_a_dropped_file_that_cannot_be_imported(tiles, tmp_path, monkeypatch, capsys):

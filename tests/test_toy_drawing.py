@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tools.toy import __main__ as toy_command
 from tools.toy.classes import BASE, CLASSES, NEW, SEEN
 from tools.toy.dataset import COUNTS, FOLDER, SPLIT_FILE, demo_splits, picture, write_dataset
 from tools.toy.drawing import (
@@ -149,10 +149,9 @@ def test_every_color_and_shape_is_seen_in_pretraining():
 # The data set
 
 
-def test_command(tmp_path, monkeypatch, capsys):
-    words = f"toy {tmp_path} --train 2 --val 1 --test 1 --seed 4 --shift 0.2".split()
-    monkeypatch.setattr("sys.argv", words)
-    runpy.run_module("tools.toy", run_name="__main__")
+def test_command(tmp_path, capsys):
+    words = f"{tmp_path} --train 2 --val 1 --test 1 --seed 4 --shift 0.2".split()
+    assert toy_command.main(words) == 0
     assert str(tmp_path / FOLDER) in capsys.readouterr().out
     record = json.loads((tmp_path / FOLDER / SETTINGS).read_text())
     counts = {"train": 2, "val": 1, "test": 1}

@@ -12,6 +12,7 @@ import yaml
 import train
 from experiment.config import build_config, default_config, read_yaml
 from tests.toy_run import REPO, build, command, variant
+from trainers.base import CLIPTrainer
 
 
 def config(*arguments):
@@ -120,7 +121,8 @@ def test_every_yaml_merges_and_there_are_as_many_as_expected():
         for task, entries in read_yaml(file).items():
             for dataset in entries:
                 opts = ("TASK", task, "DATASET.NAME", dataset)
-                config("--trainer", "MMRL", "--config-file", str(file.parent / "small.yaml"), *opts)
+                small = str(file.parent / "small.yaml")
+                config("--trainer", file.parent.name, "--config-file", small, *opts)
     assert len([f for f in variants if f.parent.name.startswith("MMRL")]) == 10
     assert len(list((REPO / "configs" / "datasets").glob("*.yaml"))) == 17
 
@@ -275,12 +277,27 @@ def test_a_run_is_continued_only_under_its_own_config(trained, toy, capsys):
     assert train.main(more) == 0  # the same command again: resumed, tested again
 
 
-def test_a_failed_repetition_leaves_no_result_of_before(trained, toy, tmp_path, capsys):
+def test_a_refused_repetition_changes_nothing(trained, toy, tmp_path, capsys):
     output = tmp_path / "e"
     flags = ("--eval-only", "--model-dir", str(trained))
     assert train.main(command(toy, "MMRL", output, *flags)) == 0
+    before = {file: file.read_bytes() for file in output.rglob("*") if file.is_file()}
     flags = ("--eval-only", "--model-dir", str(tmp_path / "nowhere"))
-    refused(capsys, command(toy, "MMRL", output, *flags))
+    refused(capsys, command(toy, "MMRL", output, *flags, opts=("SEED", "2")))
+    after = {file: file.read_bytes() for file in output.rglob("*") if file.is_file()}
+    assert before == after
+
+
+def test_a_failed_repetition_leaves_no_result_of_before(trained, toy, tmp_path, monkeypatch):
+    output = tmp_path / "e"
+    arguments = command(toy, "MMRL", output, "--eval-only", "--model-dir", str(trained))
+    assert train.main(arguments) == 0
+
+    def fail(self):
+        raise OSError("the pictures are gone")
+
+    monkeypatch.setattr(CLIPTrainer, "test", fail)
+    assert train.main(arguments) == 2
     assert not (output / "results.json").exists()
 
 

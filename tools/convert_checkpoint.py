@@ -26,8 +26,9 @@ from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
+from experiment.command import Parser, guarded
 from experiment.config import default_config, read_yaml
-from trainers.checkpoints import find_checkpoint
+from trainers.checkpoints import find_checkpoint, plain_tensors
 from trainers.public import PublicNames, State, trainers_of
 
 CONFIG = "config.yaml"  # what a run of ours was trained with
@@ -37,22 +38,19 @@ FILE = re.compile(r".*\.(pth|pt|safetensors)|.*\.pth\.tar(-\w+)?")
 
 def main(argv: list[str] | None = None) -> int:
     """0 when written, 2 when something is wrong with IN, OUT or the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.convert_checkpoint", description=__doc__)
     parser.add_argument("source", metavar="IN", type=Path)
     parser.add_argument("target", metavar="OUT", type=Path)
     parser.add_argument("--to", choices=KINDS, help="default: by the name of OUT, else ours")
     parser.add_argument("--trainer", help="whose learner it is, where that is not clear")
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
     args = parser.parse_args(argv)
-    try:
-        default_config()  # registers the trainers
-        print(convert(args.source, args.target, args.to, args.trainer, args.force))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: run(args), args)
+
+
+def run(args: argparse.Namespace) -> None:
+    default_config()  # registers the trainers
+    print(convert(args.source, args.target, args.to, args.trainer, args.force))
 
 
 def convert(
@@ -65,7 +63,10 @@ def convert(
     """Convert, and say what was written. ValueError or OSError where that cannot be done."""
     to = to or ("safetensors" if target.suffix == ".safetensors" else "ours")
     if (to == "safetensors") != (target.suffix == ".safetensors"):
-        raise ValueError(f"--to {to} does not go with OUT {target}: *.safetensors is its own kind")
+        raise ValueError(
+            f"--to {to} does not go with OUT {target}: *.safetensors is its own kind; "
+            "choose another name for OUT, or leave out --to"
+        )
     if trainer is not None and trainer not in _learning():
         raise ValueError(f"--trainer {trainer!r} is unknown; allowed: {', '.join(_learning())}")
     trainer = trainer or _named_in(source)
@@ -113,13 +114,19 @@ def read(file: Path) -> tuple[State, int]:
         state = content.get("state_dict", content) if isinstance(content, dict) else {}
         tensors = {k: t for k, t in state.items() if isinstance(t, Tensor)}
         epoch = content.get("epoch") if state is not content and tensors else 0
-        return tensors, int(epoch or 0)
+        return plain_tensors(tensors, file), _as_epoch(epoch, file)
     try:
         with safe_open(file, framework="pt") as tensors:
             state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
-            return state, int((tensors.metadata() or {}).get("epoch", 0))
+            return state, _as_epoch((tensors.metadata() or {}).get("epoch"), file)
     except SafetensorError as error:
-        raise ValueError(f"{file} is no .safetensors file: {error}") from error
+        raise ValueError(f"{file} is no .safetensors file: {error}. Get it again") from error
+
+
+def _as_epoch(value: object, file: Path) -> int:
+    if value is not None and not re.fullmatch(r"\d{1,9}", str(value)):
+        raise ValueError(f"{file} says that it is of epoch {value!r:.40}; get another copy of it")
+    return int(str(value or 0))
 
 
 def whose(state: State, file: Path, trainer: str | None) -> str:

@@ -6,15 +6,17 @@ Draws the data set, runs `scripts/<method>/base2new_{train,test}.sh` for three s
 runs at once as there are cores, and prints the table. No download, no GPU.
 """
 
-import argparse
 import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
+
+from experiment.command import Parser, guarded
 
 REPO = Path(__file__).parents[1]
 DATA = REPO / "data" / "toy"
@@ -103,13 +105,16 @@ def run_all(jobs: list[Job]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="The main job on drawn pictures.")
+    parser = Parser(prog="python -m tools.demo", description="The main job on drawn pictures.")
     parser.add_argument("methods", nargs="*", metavar="METHOD", help=f"default: {METHODS}")
-    methods = parser.parse_args(argv).methods or METHODS
+    args = parser.parse_args(argv)
+    return guarded(lambda: run(args.methods or METHODS), args)
+
+
+def run(methods: Sequence[str]) -> int:
     folders = script_folders()
     if unknown := [m for m in methods if m not in folders]:
-        print(f"error: no method {unknown}; allowed: {', '.join(folders)}", file=sys.stderr)
-        return 2
+        raise ValueError(f"no method {unknown}; allowed: {', '.join(folders)}")
 
     from tools.toy.dataset import write_dataset
 

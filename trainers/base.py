@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -22,10 +21,18 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, set_random_seed
 from frozen_clip import FrozenCLIP, Prompts
 from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
-from trainers.checks import check_image_size, check_precision, check_task, cuda_is_used
+from trainers.checks import (
+    check_image_size,
+    check_precision,
+    check_task,
+    check_template,
+    check_tensors,
+    cuda_is_used,
+)
 from trainers.parts import LargestParts
 from trainers.public import PublicNames
 from trainers.templates import template_of
+from trainers.yaml_files import read_yaml
 
 
 def normalize(x: Tensor) -> Tensor:
@@ -99,15 +106,26 @@ class CLIPTrainer(TrainerX):
     def check_cfg(self, cfg: CfgNode) -> None:
         check_precision(cfg.TRAINER[self.node].PREC, self.node, cuda=cuda_is_used(cfg))
         check_task(cfg.TASK, required=self.needs_task, trainer=cfg.TRAINER.NAME)
+        check_tensors(cfg)
 
     # Building
 
+    def build_data_loader(self) -> None:
+        """CLIP comes first: what does not go with it is refused before any data is read."""
+        self.clip = self.load_clip()
+        self.check_learner(self.clip)
+        super().build_data_loader()
+
+    def check_learner(self, clip: FrozenCLIP) -> None:
+        """ValueError where the settings of the method do not fit this CLIP."""
+        if self.cfg.DATASET.TEMPLATE:
+            check_template(self.cfg.DATASET.TEMPLATE, "DATASET.TEMPLATE", clip)
+
     def build_model(self) -> None:
-        cfg, clip = self.cfg, self.load_clip()
-        if cfg.SEED >= 0:  # so that the learner starts alike, whatever came before
-            set_random_seed(cfg.SEED)
-        self.method = self.method_around(clip)
-        self.source = (cfg.DATASET.NAME, cfg.DATASET.PATH)
+        if self.cfg.SEED >= 0:  # so that the learner starts alike, whatever came before
+            set_random_seed(self.cfg.SEED)
+        self.method = self.method_around(self.clip)
+        self.source = (self.cfg.DATASET.NAME, self.cfg.DATASET.PATH)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._scales())
         if self.model_name:
             self._register_learner()
@@ -248,8 +266,9 @@ class CLIPTrainer(TrainerX):
         if trained:
             keys = ["MODEL.BACKBONE.NAME", *(f"TRAINER.{self.node}.{k}" for k in self.shape_keys)]
             check_settings(self.cfg, trained, keys, path)
-        source = trained.get("DATASET", {"NAME": "ImageNet"})
-        self.source = (source["NAME"], source.get("PATH", ""))
+        source = trained.get("DATASET")
+        source = source if isinstance(source, dict) else {}
+        self.source = (source.get("NAME", "ImageNet"), source.get("PATH", ""))
         state = self.public.own_names(read_checkpoint(path))
         load_strictly(self.method.learner, state, path, self._keys_of_axes())
         print(f"Loaded {path}")
@@ -265,4 +284,4 @@ class CLIPTrainer(TrainerX):
     def _trained_config(directory: Path) -> dict:
         """The config that a run was trained with; empty if it left none."""
         file = directory / "config.yaml"
-        return yaml.safe_load(file.read_text()) if file.is_file() else {}
+        return read_yaml(file) if file.is_file() else {}

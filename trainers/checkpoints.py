@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -46,8 +47,23 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors in a checkpoint; ValueError if it is none of a trainer."""
     content = load_checkpoint(str(path))
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise ValueError(f"{path} is no checkpoint of a trainer: it has no 'state_dict'")
-    return content["state_dict"]
+        raise ValueError(
+            f"{path} is no checkpoint of a trainer: it has no 'state_dict'. Give --model-dir the "
+            "folder of a training run"
+        )
+    return plain_tensors(content["state_dict"], path)
+
+
+def plain_tensors(state: dict, path: Path) -> dict[str, Tensor]:
+    """The state, or ValueError unless it is names and dense tensors, as large as they say."""
+    for key, value in state.items():
+        dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+        if not isinstance(key, str) or not dense or value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(
+                f"{path} is no checkpoint of a trainer: {key!r} in it is no plain tensor. Get the "
+                "file again, or train anew"
+            )
+    return state
 
 
 def check_settings(cfg: CfgNode, trained: dict, keys: list[str], path: Path) -> None:
@@ -97,7 +113,10 @@ def load_strictly(
             f"{path} does not fit the learner of this config:\n{lines}{more}\n"
             f"Evaluate with the trainer, backbone and config that trained it{whose}"
         )
-    learner.load_state_dict(state)
+    try:
+        learner.load_state_dict(state)
+    except RuntimeError as error:  # types that do not become floats
+        raise ValueError(f"{path} does not fit the learner of this config: {error}") from error
 
 
 def _shapes(name: str, theirs: Tensor, ours: Tensor, keys: list[str]) -> str:

@@ -50,3 +50,19 @@ def check_image_size(size: list[int], clip: FrozenCLIP) -> None:
             f"{clip.image_size} x {clip.image_size}: set INPUT.SIZE "
             f'"({clip.image_size}, {clip.image_size})"'
         )
+
+
+def check_tensors(cfg: CfgNode) -> None:
+    """ValueError where the loaders would hand out pictures instead of tensors."""
+    if cfg.INPUT.NO_TRANSFORM:
+        raise ValueError(
+            "INPUT.NO_TRANSFORM is True, but CLIP takes tensors of equal size: leave it False"
+        )
+
+
+def check_template(template: str, key: str, clip: FrozenCLIP) -> None:
+    """ValueError for a sentence without one place for a class name, or with no room for one."""
+    try:
+        clip.prompts(["X"], template)
+    except ValueError as error:
+        raise ValueError(f"{key} is {template!r:.80}: {error}") from error

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from frozen_clip import Edits, FrozenCLIP, insert, overwrite
 from frozen_clip.prompts import token_counts, tokenize
+from trainers.checks import check_template
 
 MOST_WORDS = 4  # CTX_INIT is for so many learned words at most, in MaPLe and its descendants
 
@@ -23,7 +24,10 @@ class Context:
 
     def __init__(self, words: str = "", count: int | None = None):
         self.words = words.replace("_", " ").strip()
-        given = int(token_counts([self.words]))
+        try:
+            given = int(token_counts([self.words]))
+        except ValueError as error:
+            raise ValueError(f"CTX_INIT has too many words: {error}") from error
         self.count = given if count is None else count
         most = given if self.words else 75
         if not 1 <= self.count <= most:
@@ -37,6 +41,10 @@ class Context:
     def template(self) -> str:
         """The sentence, with placeholders where learned words have no start in `words`."""
         return f"{self.words or ' '.join(['X'] * self.count)} {{}}."
+
+    def check(self, clip: FrozenCLIP) -> None:
+        """ValueError where the words leave no room for a class name."""
+        check_template(self.template, "the context (N_CTX, CTX_INIT)", clip)
 
     def start(self, clip: FrozenCLIP) -> Tensor:
         """What the learned words start as (K, D): CLIP's vectors of `words`, or N(0, 0.02^2)."""
@@ -66,18 +74,10 @@ def random_tokens(layers: int, count: int, width: int) -> Tensor:
     return 0.02 * torch.randn(layers, count, width)
 
 
-def check_count(count: int, key: str) -> int:
-    """The number of tokens, or ValueError unless there is at least one."""
-    if count < 1:
-        raise ValueError(f"{key} is {count}; allowed is a number of tokens from 1")
-    return count
-
-
-def check_depth(depth: int, layers: int, key: str, clip: FrozenCLIP) -> int:
-    """The number of prompted layers, or ValueError unless it is from 1 to `layers`."""
+def check_depth(depth: int, layers: int, key: str, clip: FrozenCLIP) -> None:
+    """ValueError unless the number of prompted layers is from 1 to `layers`."""
     if not 1 <= depth <= layers:
         raise ValueError(
             f"{key} is {depth}; allowed for {clip.name} is a number of prompted layers from 1 "
             f"(the input alone) to {layers}"
         )
-    return depth

@@ -101,6 +101,10 @@ class CoOp(CLIPTrainer):
     def template(self) -> str:
         return self.context.template
 
+    def check_learner(self, clip: FrozenCLIP) -> None:
+        super().check_learner(clip)
+        self.context.check(clip)
+
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> CoOpMethod:
         node, context = self.settings, self.context
         learner = ContextLearner(clip, context, classes=len(prompts) if node.CSC else None)

@@ -21,7 +21,6 @@ from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
 from trainers.context import (
     MOST_WORDS,
     Context,
-    check_count,
     check_depth,
     random_tokens,
     text_edits,
@@ -130,17 +129,24 @@ class IVLP(CLIPTrainer):
     def template(self) -> str:
         return self.context.template
 
-    def vision_shape(self, clip: FrozenCLIP) -> tuple[int, int]:
-        """J and K of the vision tower, or ValueError."""
-        node, key = self.settings, f"TRAINER.{self.node}"
-        depth_key = f"{key}.PROMPT_DEPTH_VISION"
-        layers = check_depth(node.PROMPT_DEPTH_VISION, clip.vision.layers, depth_key, clip)
-        return layers, check_count(node.N_CTX_VISION, f"{key}.N_CTX_VISION")
+    def check_learner(self, clip: FrozenCLIP) -> None:
+        super().check_learner(clip)
+        self.check_depths(clip, VISION=clip.vision.layers, TEXT=clip.text.layers)
+        self.context.check(clip)
+
+    def check_depths(self, clip: FrozenCLIP, **layers: int) -> None:
+        for tower, top in layers.items():
+            key = f"PROMPT_DEPTH_{tower}"
+            check_depth(self.settings[key], top, f"TRAINER.{self.node}.{key}", clip)
+
+    @property
+    def vision_shape(self) -> tuple[int, int]:
+        """J and K of the vision tower."""
+        return self.settings.PROMPT_DEPTH_VISION, self.settings.N_CTX_VISION
 
     def build_learner(self, clip: FrozenCLIP) -> IndependentPrompts:
-        depth, key = self.settings.PROMPT_DEPTH_TEXT, f"TRAINER.{self.node}.PROMPT_DEPTH_TEXT"
-        text_layers = check_depth(depth, clip.text.layers, key, clip)
-        return IndependentPrompts(clip, self.context, text_layers, *self.vision_shape(clip))
+        text_layers = self.settings.PROMPT_DEPTH_TEXT
+        return IndependentPrompts(clip, self.context, text_layers, *self.vision_shape)
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> IVLPMethod:
         return IVLPMethod(clip, prompts, self.build_learner(clip))

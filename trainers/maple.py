@@ -122,8 +122,12 @@ class MaPLe(CLIPTrainer):
     def template(self) -> str:
         return self.context.template
 
-    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MaPLeMethod:
+    def check_learner(self, clip: FrozenCLIP) -> None:
+        super().check_learner(clip)
+        self.context.check(clip)
         top = min(clip.vision.layers, clip.text.layers)
-        key = "TRAINER.MAPLE.PROMPT_DEPTH"
-        layers = check_depth(self.settings.PROMPT_DEPTH, top, key, clip)
-        return MaPLeMethod(clip, prompts, CoupledPrompts(clip, self.context, layers))
+        check_depth(self.settings.PROMPT_DEPTH, top, "TRAINER.MAPLE.PROMPT_DEPTH", clip)
+
+    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MaPLeMethod:
+        learner = CoupledPrompts(clip, self.context, self.settings.PROMPT_DEPTH)
+        return MaPLeMethod(clip, prompts, learner)

@@ -193,15 +193,19 @@ class MMRL(CLIPTrainer):
     needs_task = True
     public = PUBLIC
 
+    def check_learner(self, clip: FrozenCLIP) -> None:
+        super().check_learner(clip)
+        check_rep_layers(self.settings.REP_LAYERS, clip, f"TRAINER.{self.node}.REP_LAYERS")
+
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MMRLMethod:
         node = self.settings
-        layers = check_rep_layers(node.REP_LAYERS, clip, f"TRAINER.{self.node}.REP_LAYERS")
+        layers = node.REP_LAYERS
         learner = RepresentationLearner(clip, len(layers), node.N_REP_TOKENS, node.REP_DIM)
         return MMRLMethod(clip, prompts, learner, layers, node.ALPHA, node.REG_WEIGHT)
 
 
-def check_rep_layers(layers: Sequence[int], clip: FrozenCLIP, key: str) -> list[int]:
-    """The layers, or ValueError: they must exist in both towers and increase."""
+def check_rep_layers(layers: Sequence[int], clip: FrozenCLIP, key: str) -> None:
+    """ValueError unless the layers exist in both towers and increase."""
     layers = list(layers)
     top = min(clip.vision.layers, clip.text.layers)
     in_range = all(isinstance(i, int) and 1 <= i <= top for i in layers)
@@ -211,4 +215,3 @@ def check_rep_layers(layers: Sequence[int], clip: FrozenCLIP, key: str) -> list[
             f"layer from 1 to {top} (vision has {clip.vision.layers}, text {clip.text.layers} "
             f"layers), for example {list(range((top + 2) // 2, top + 1))}"
         )
-    return layers

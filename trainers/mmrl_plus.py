@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import Edits, FrozenCLIP, Prompts, blend, insert
-from trainers.mmrl import MMRL, TOKENS, MMRLMethod, check_rep_layers
+from trainers.mmrl import MMRL, TOKENS, MMRLMethod
 from trainers.public import PublicNames, PublicTensor
 
 
@@ -130,7 +130,7 @@ class MMRLPlus(MMRL):
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MMRLPlusMethod:
         node = self.settings
-        layers = check_rep_layers(node.REP_LAYERS, clip, "TRAINER.MMRLPLUS.REP_LAYERS")
+        layers = node.REP_LAYERS
         learner = SharedRepresentationLearner(
             clip,
             len(layers),

@@ -12,7 +12,8 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
-from trainers.base import normalize
+from trainers.base import CLIPTrainer, normalize
+from trainers.checks import check_template
 from trainers.ivlp import IVLP, VISION_TOKENS, IVLPMethod, VisionPrompts
 from trainers.public import PublicNames
 
@@ -48,5 +49,10 @@ class VPT(IVLP):
     def template(self) -> str:
         return f"{self.settings.CTX_INIT.replace('_', ' ')} {{}}.".strip()
 
+    def check_learner(self, clip: FrozenCLIP) -> None:
+        CLIPTrainer.check_learner(self, clip)
+        self.check_depths(clip, VISION=clip.vision.layers)
+        check_template(self.template, "TRAINER.VPT.CTX_INIT", clip)
+
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> VPTMethod:
-        return VPTMethod(clip, prompts, VisionPrompts(clip, *self.vision_shape(clip)))
+        return VPTMethod(clip, prompts, VisionPrompts(clip, *self.vision_shape))

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from experiment.command import Parser, guarded, positive
+
 REPO = Path(__file__).parents[2]
 SIZES = ((10, 4), (50, 4), (100, 8), (500, 8))  # classes, batch
 OURS_ALONE = ((1000, 8), (1000, 32), (21000, 8))  # where the plain side does not fit
@@ -73,17 +75,23 @@ def row(case: dict, sides: dict[str, dict]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.benchmark", description=__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="MMRL in fp32, up to 100 classes, one round")
     add("--methods", nargs="+", default=["MMRL", "MMRLPlus"], choices=["MMRL", "MMRLPlus"])
     add("--precisions", nargs="+", default=["fp32", "bf16"], choices=list(TOLERANCE))
-    add("--rounds", type=int, default=2, help="fresh processes per side")
-    add("--steps", type=int, default=3, help="timed steps per process")
+    add("--rounds", type=positive, default=2, help="fresh processes per side")
+    add("--steps", type=positive, default=3, help="timed steps per process")
     add("--json", type=Path, help="also write all numbers to this file")
     args = parser.parse_args(argv)
+    return guarded(lambda: measure_all(args), args)
+
+
+def measure_all(args: argparse.Namespace) -> None:
+    if args.json and not args.json.parent.is_dir():  # it is written last, after minutes
+        raise FileNotFoundError(
+            f"--json {args.json}: there is no folder {args.json.parent}; make it"
+        )
     if args.quick:
         args.methods, args.precisions, args.rounds = ["MMRL"], ["fp32"], 1
 
@@ -114,7 +122,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     if args.json:
         args.json.write_text(json.dumps(record, indent=1))
-    return 0
 
 
 if __name__ == "__main__":

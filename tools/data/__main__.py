@@ -7,11 +7,12 @@ import os
 import sys
 from pathlib import Path
 
+from experiment.command import Parser, guarded, positive
 from tools.data.catalogue import Entry, catalogue, find_entry
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="python -m tools.data",
         description="Is the data there, is it whole, and how to get it.",
         epilog="Exit codes: 0 all is well, 1 data is missing or damaged, 2 wrong usage.",
@@ -37,21 +38,15 @@ def parser() -> argparse.ArgumentParser:
     toy = add("toy", "draw all data sets, small, in their real layouts")
     toy.add_argument("root", type=Path, help="folder to draw into, not that of real data")
     toy.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
-    toy.add_argument("--classes", type=int, default=8)
-    toy.add_argument("--train", type=int, default=20, help="training images a class")
+    toy.add_argument("--classes", type=positive, default=8)
+    toy.add_argument("--train", type=positive, default=20, help="training images a class")
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    try:
-        return COMMANDS[args.command](args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; a download goes on from here when started again", file=sys.stderr)
-        return 130
+    interrupted = "interrupted; a download goes on from here when started again"
+    return guarded(lambda: COMMANDS[args.command](args), args, interrupted)
 
 
 def run_list(args: argparse.Namespace) -> int:

@@ -22,7 +22,10 @@ from datasets._splits import is_inside
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_RATIO = 200  # unpacked bytes per archive byte: pictures hardly shrink, lists about 30-fold
 ALWAYS_ALLOWED = 16 << 20  # unpacked bytes that are no bomb, whatever the ratio
+BYTES_PER_MEMBER = 64  # of the archive: a zip needs more, and so does a picture in a tar
+FEW_MEMBERS = 10_000  # that are no bomb, however small the archive
 CHUNK = 1 << 20
+LONGEST_HEADER = 1 << 22  # bytes: a tar may declare names of any length
 PATH_MAX = 4096
 
 
@@ -37,16 +40,20 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def unpack(archive: Path, into: Path) -> None:
+def unpack(archive: Path, into: Path, size: int | None = None) -> None:
     """Unpacks into the new folder `into`. After an error `into` is gone again.
+
+    size: bytes of what was got, where that is not the archive itself but one that it was in
 
     ValueError for a damaged archive and for one with a member that would leave the folder, a
     device, an encrypted file, or that unpacks to far more than it is.
     """
+    size = archive.stat().st_size if size is None else size
     into.mkdir(parents=True)
     try:
         with _opened(archive) as members:
-            _write_members(members, into, max(ALWAYS_ALLOWED, MAX_RATIO * archive.stat().st_size))
+            few = _counted(members, max(FEW_MEMBERS, size // BYTES_PER_MEMBER))
+            _write_members(few, into, max(ALWAYS_ALLOWED, MAX_RATIO * size))
     except BaseException as error:
         shutil.rmtree(into)
         if isinstance(error, _DAMAGE):
@@ -66,6 +73,13 @@ _DAMAGE = (
     lzma.LZMAError,
     EOFError,
 )
+
+
+def _counted(members: Iterator[Member], most: int) -> Iterator[Member]:
+    for number, member in enumerate(members, 1):
+        if number > most:
+            raise ValueError(f"it has more than {most:,} members, far more than its size explains")
+        yield member
 
 
 def _write_members(members: Iterator[Member], into: Path, budget: int) -> None:
@@ -120,8 +134,32 @@ def _opened(archive: Path) -> Iterator[Iterator[Member]]:
         with zipfile.ZipFile(archive) as file:
             yield _zip_members(file)
     else:
-        with tarfile.open(archive) as file:
+        with _Tar.open(archive) as file:
             yield _tar_members(file)
+
+
+class _Tar(tarfile.TarFile):
+    """One that never reads more than LONGEST_HEADER at once: it keeps headers in memory."""
+
+    def __init__(self, name: str | None = None, mode: str = "r", fileobj=None, **options):
+        fileobj = fileobj or open(name, "rb")  # noqa: SIM115
+        try:
+            super().__init__(name, mode, fileobj=_Bounded(fileobj), **options)
+        except BaseException:
+            fileobj.close()
+            raise
+        self._extfileobj = False  # it is closed with the archive
+
+
+class _Bounded:
+    def __init__(self, file: IO[bytes]):
+        self.file = file
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, count: int) -> bytes:
+        if not 0 <= count <= LONGEST_HEADER:
+            raise ValueError(f"it declares a header of {count:,} bytes")
+        return self.file.read(count)
 
 
 def _zip_members(file: zipfile.ZipFile) -> Iterator[Member]:

@@ -47,7 +47,7 @@ def take(entry: Entry, root: Path, file: Path) -> None:
         raise ValueError(
             f"--from {file}: {entry.config} takes files named "
             f"{', '.join(s.file for s in entry.sources)}, or an archive "
-            f"({' '.join(ARCHIVE_SUFFIXES)}) that holds what they bring"
+            f"({' '.join(ARCHIVE_SUFFIXES)}) that holds what they bring; give one of these"
         )
     if source and source.by_hand:
         raise ValueError(f"--from {file}: this one takes more than unpacking.\n{entry.by_hand}")
@@ -100,7 +100,8 @@ def place(file: Path, wanted: dict[str, str], folder: Path) -> list[str]:
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder) as space:
         unpacked = Path(space, "all")
         unpack(file, unpacked)
-        return [k for k, end in wanted.items() if _move(unpacked, end, folder / k)]
+        size = file.stat().st_size
+        return [k for k, end in wanted.items() if _move(unpacked, end, folder / k, size)]
 
 
 def _copy(file: Path, wanted: dict[str, str], folder: Path) -> list[str]:
@@ -116,12 +117,12 @@ def _copy(file: Path, wanted: dict[str, str], folder: Path) -> list[str]:
 def _check_json(file: Path) -> None:
     try:
         json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not a JSON file: was it an error page?") from error
 
 
-def _move(unpacked: Path, end: str, goal: Path) -> bool:
-    found = find_by_end(unpacked, end) or _find_packed_again(unpacked, end)
+def _move(unpacked: Path, end: str, goal: Path, size: int) -> bool:
+    found = find_by_end(unpacked, end) or _find_packed_again(unpacked, end, size)
     if found is None:
         return False
     goal.parent.mkdir(parents=True, exist_ok=True)
@@ -129,12 +130,15 @@ def _move(unpacked: Path, end: str, goal: Path) -> bool:
     return True
 
 
-def _find_packed_again(unpacked: Path, end: str) -> Path | None:
-    """Some archives hold archives: unpacks the one that is named like what is wanted."""
+def _find_packed_again(unpacked: Path, end: str, size: int) -> Path | None:
+    """Some archives hold archives: unpacks the one that is named like what is wanted.
+
+    `size` of the outer one bounds it too: a bomb in a bomb is not larger than one.
+    """
     for suffix in ARCHIVE_SUFFIXES:
         inner = find_by_end(unpacked, f"{end}{suffix}")
         if inner:
-            unpack(inner, inner.with_name("unpacked-" + inner.name))
+            unpack(inner, inner.with_name("unpacked-" + inner.name), size)
             return find_by_end(inner.with_name("unpacked-" + inner.name), end)
     return None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from dassl.utils import read_image
 from tools.data.catalogue import Counts, Entry
 from tools.data.toy import toy_counts
 
@@ -125,12 +126,9 @@ def undecodable(paths: list[str]) -> list[str]:
 
 
 def is_decodable(path: str) -> bool:
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            image.convert("RGB")
-    except Exception:  # a damaged picture can raise nearly anything
+        read_image(path)
+    except OSError:
         return False
     return True
 

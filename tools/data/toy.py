@@ -65,8 +65,10 @@ def write_toy(
 
 def toy_counts(folder: Path) -> Counts | None:
     """What a loader must find in a drawn folder; None for any other folder."""
-    counts = read_record(folder).get("settings", {}).get("counts")
-    return Counts(*counts) if counts else None
+    settings = read_record(folder).get("settings")
+    counts = settings.get("counts") if isinstance(settings, dict) else None
+    numbers = isinstance(counts, list) and all(type(count) is int for count in counts)
+    return Counts(*counts) if numbers and len(counts) == len(Counts._fields) else None
 
 
 def _write_one(root: Path, config: str, classes: int, train: int, size: int) -> Path:

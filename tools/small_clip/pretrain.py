@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from clip.model import CLIP
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from experiment.command import Parser, guarded, positive
 from tools.small_clip import weights
 from tools.small_clip.evaluate import GROUPS, TEMPLATE, accuracy, report
 from tools.small_clip.pictures import augment, draw_pool
@@ -31,17 +33,19 @@ FIRST_SCALE = 20.0
 LAST_LOG_SCALE = 4.6015625
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = Parser(prog="python -m tools.small_clip.pretrain", description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=positive, default=2500)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
-    parser.add_argument("--pictures", type=int, default=600, help="drawn per seen class")
-    parser.add_argument("--per-class", type=int, default=2, help="pictures a class in a step")
-    parser.add_argument("--threads", type=int, default=2, help="torch threads, drawing processes")
+    parser.add_argument("--pictures", type=positive, default=600, help="drawn per seen class")
+    parser.add_argument("--per-class", type=positive, default=2, help="pictures a class in a step")
+    parser.add_argument(
+        "--threads", type=positive, default=2, help="torch threads, drawing processes"
+    )
     parser.add_argument("--out", type=Path, default=weights.WEIGHTS)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 class Log:
@@ -61,8 +65,14 @@ class Log:
         return (time.monotonic() - self.start) / 60
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    return guarded(lambda: pretrain(args), args)
+
+
+def pretrain(args: argparse.Namespace) -> None:
+    if not args.out.parent.is_dir():
+        raise FileNotFoundError(f"--out {args.out}: there is no folder {args.out.parent}; make it")
     torch.set_num_threads(args.threads)
     log = Log(args.out.with_name("pretrain.log"))
     log(f"settings {vars(args) | {'out': args.out.name}}")
@@ -165,4 +175,4 @@ def progress(model: CLIP, ids: np.ndarray, step: int, loss: float, log: Log) -> 
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

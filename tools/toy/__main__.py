@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
+from experiment.command import Parser, guarded, positive
 from tools.toy.dataset import COUNTS, SHIFT, write_dataset
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.toy", description=__doc__.split(":")[0])
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(prog="python -m tools.toy", description=__doc__.split(":")[0])
     parser.add_argument("root", type=Path, help="the folder that holds all data sets")
     parser.add_argument(
         "--shift", type=float, default=SHIFT, help="0 (none) to 1 (default: %(default)s)"
@@ -18,8 +20,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     for split, count in COUNTS.items():
         text = f"{split} pictures a class (default: %(default)s)"
-        parser.add_argument(f"--{split}", type=int, default=count, help=text)
-    args = parser.parse_args()
+        parser.add_argument(f"--{split}", type=positive, default=count, help=text)
+    args = parser.parse_args(argv)
+    return guarded(lambda: run(args), args)
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.root.exists() and not args.root.is_dir():
+        raise NotADirectoryError(f"{args.root} is a file; give the folder that holds all data sets")
     counts = {split: getattr(args, split) for split in COUNTS}
     start = time.monotonic()
     folder = write_dataset(args.root, seed=args.seed, shift=args.shift, counts=counts)
@@ -27,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -82,7 +82,7 @@ def read_record(folder: Path) -> dict:
     """What `write_once` noted in the folder; empty if there is nothing, or nothing readable."""
     try:
         record = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 

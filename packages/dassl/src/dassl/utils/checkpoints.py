@@ -66,7 +66,8 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
     if not os.path.isfile(fpath):
         raise FileNotFoundError(f"No checkpoint at {os.fspath(fpath)!r}")
     try:
-        return _read(fpath)
+        plain_pickle.check_archive(fpath)
+        content = _read(fpath)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{fpath} was not loaded: it is damaged, or reading it would run code from it "
@@ -78,6 +79,11 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
             f"{fpath} is damaged and cannot be read ({_first_line(error)}): fetch or train it "
             "again, or use an older one beside it"
         ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{fpath} holds a {type(content).__name__} and no checkpoint, which has a 'state_dict'"
+        )
+    return content
 
 
 def _read(path: StrPath) -> dict[str, Any]:
@@ -179,8 +185,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _pointed(folder: Path) -> str | None:
     pointer = folder / POINTER
-    name = pointer.read_text().strip() if pointer.is_file() else ""
-    return name if name and (folder / name).is_file() else None
+    name = pointer.read_bytes()[:100].decode(errors="replace").strip() if pointer.is_file() else ""
+    return name if re.fullmatch(r"model[\w.-]*", name) and (folder / name).is_file() else None
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:

@@ -1,5 +1,6 @@
 """Archives that mean harm, are damaged, or are fine."""
 
+import gzip
 import io
 import os
 import stat
@@ -8,8 +9,11 @@ import zipfile
 
 import pytest
 
+from dassl.data.datasets.download import extract_archive
+from tests.test_hostile_files import memory_of
 from tools.data import archive as archive_module
 from tools.data.archive import find_by_end, unpack
+from tools.data.download import place as fill
 
 
 def make_zip(path, members):
@@ -150,3 +154,72 @@ def test_good_archives(tmp_path, place):
 def test_small_things_may_shrink_a_lot(tmp_path, place):
     unpack(make_zip(tmp_path / "a.zip", {"list.txt": bytes(10 << 20)}), place)
     assert (place / "list.txt").stat().st_size <= archive_module.ALWAYS_ALLOWED
+
+
+# Bombs of other kinds
+
+
+def many_members(path):
+    """A hundred thousand empty files in some 300 KB."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as file:
+        file.addfile(tarfile.TarInfo("a"))
+    header = stream.getvalue()[:512]
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header * 100_000 + bytes(1024))
+
+
+def long_name(path):
+    """A name of half a gigabyte, which tarfile reads at once."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 512 << 20
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("write", "message"), [(many_members, "more than 10,000 members"), (long_name, "declares a")]
+)
+def test_bombs_of_headers(write, message, tmp_path, place):
+    write(tmp_path / "a.tar.gz")
+    with memory_of(100), pytest.raises(ValueError, match=message):
+        unpack(tmp_path / "a.tar.gz", place)
+    assert not place.exists()
+
+
+def test_a_bomb_in_an_archive_is_bounded_by_the_outer_one(tmp_path, place):
+    inner = make_zip(tmp_path / "inner.zip", {"images/zeros": bytes(17 << 20)})
+    outer = make_zip(tmp_path / "outer.zip", {"images.zip": inner.read_bytes()})
+    place.mkdir()
+    with pytest.raises(ValueError, match="bomb"):
+        fill(outer, {"images": "images"}, place)
+    assert not any(place.iterdir())
+
+
+@pytest.mark.parametrize("members", HOSTILE_TARS.values(), ids=HOSTILE_TARS)
+def test_hostile_tar_for_a_plugin(tmp_path, place, members):
+    """`download_data` of data sets that plugins bring unpacks beside the archive."""
+    place.mkdir()
+    path = make_tar(place / "a.tgz", members)
+    try:
+        extract_archive(path)
+    except (ValueError, OSError) as error:
+        assert str(place) in str(error)
+    inside = [file for file in place.rglob("*") if file != path]
+    assert all(place in (file.resolve(), *file.resolve().parents) for file in inside)
+    assert sum(file.stat().st_size for file in inside if file.is_file()) < 1 << 20
+
+
+@pytest.mark.parametrize("members", HOSTILE_ZIPS.values(), ids=HOSTILE_ZIPS)
+def test_hostile_zip_for_a_plugin(tmp_path, place, members):
+    place.mkdir()
+    path = make_zip(place / "a.zip", members)
+    try:
+        extract_archive(path)
+    except (ValueError, OSError) as error:
+        assert str(place) in str(error)
+    inside = [file for file in place.rglob("*") if file != path]
+    assert all(not file.is_symlink() for file in inside)
+    assert sum(file.stat().st_size for file in inside if file.is_file()) < 1 << 20

@@ -1,0 +1,218 @@
+"""Which values the keys of a config may have: one table, checked before any data is read.
+
+What depends on the backbone (layers, picture size) or on the data set is checked by these. A
+key without a row may have any value of its type: nothing here uses it, or a plugin knows.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from itertools import product
+from typing import Any, NamedTuple
+
+from yacs.config import CfgNode
+
+from dassl.data.samplers import AVAI_SAMPLERS
+from dassl.data.transforms import AVAI_CHOICES, INTERPOLATION_MODES
+from dassl.evaluation import EVALUATOR_REGISTRY
+from dassl.optim.lr_scheduler import AVAI_SCHEDS, AVAI_WARMUPS
+from dassl.optim.optimizer import AVAI_OPTIMS
+from dassl.utils.tools import suggestion
+from trainers.coop import POSITIONS
+
+
+class Allowed(NamedTuple):
+    """What a value may be, in words and as a test; `names` are there to suggest one of."""
+
+    words: str
+    test: Callable[[Any], bool]
+    names: tuple[str, ...] = ()
+
+
+def whole(low: int, high: int) -> Allowed:
+    return Allowed(f"a whole number from {low} to {high:,}", lambda v: _is_whole(v, low, high))
+
+
+def number(low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> Allowed:
+    """A finite number from `low` (not `low` itself if `open_low`) to `high`."""
+    words = "a finite number"
+    if low > -math.inf:
+        words = f"a number {'above' if open_low else 'from'} {low:g}"
+        words += f" to {high:g}" if high < math.inf else ", not infinite"
+    return Allowed(
+        words, lambda v: _is_number(v) and low <= v <= high and not (open_low and v == low)
+    )
+
+
+def one_of(names: Iterable[str]) -> Allowed:
+    names = tuple(names)
+    return Allowed(f"one of {', '.join(names)}", lambda v: v in names, names)
+
+
+def several(item: Allowed, count: int | None = None, least: int = 0) -> Allowed:
+    """A list of `count` such values, or of `least` or more."""
+    words = f"a list of {'' if count is None else count} such values: {item.words}"
+    return Allowed(
+        " ".join(words.split()),
+        lambda v: (len(v) == count if count else len(v) >= least) and all(map(item.test, v)),
+        item.names,
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+PATH = Allowed("a path of a file or folder", lambda v: "\0" not in v and len(v) < 4096)
+FOLDER = Allowed("the path of a folder", lambda v: v.strip() != "" and PATH.test(v))
+SHARE = number(0, 1)
+FROM_0, ABOVE_0 = number(0), number(0, open_low=True)
+WEIGHT = RATE = number(0, 1e6)
+SIZE = whole(1, 4096)
+TEXT = Allowed("a text", lambda v: isinstance(v, str))
+
+ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
+    ("OUTPUT_DIR", FOLDER, "the run is written there"),
+    ("RESUME", PATH, "the run goes on from there"),
+    ("SEED", whole(-(10**9), 2**32 - 1), "numpy's generator takes no larger one; below 0: no seed"),
+    ("INPUT.SIZE", several(SIZE, 2), "height and width of what CLIP sees"),
+    ("INPUT.INTERPOLATION", one_of(INTERPOLATION_MODES), "how pictures are scaled"),
+    ("INPUT.TRANSFORMS", several(one_of(AVAI_CHOICES)), "others do not exist"),
+    ("INPUT.PIXEL_MEAN", several(number(-100, 100), 3), "red, green, blue"),
+    ("INPUT.PIXEL_STD", several(number(1e-3, 1e3), 3), "red, green and blue are divided by it"),
+    ("INPUT.CROP_PADDING", whole(0, 4096), "pixels around the picture"),
+    ("INPUT.RRCROP_SCALE", several(number(0, 1, open_low=True), 2), "shares of the area"),
+    ("INPUT.CUTOUT_N", whole(0, 1000), "squares in each picture"),
+    ("INPUT.CUTOUT_LEN", whole(0, 4096), "their edge in pixels"),
+    ("INPUT.GN_MEAN", number(), "of the noise"),
+    ("INPUT.GN_STD", FROM_0, "of the noise"),
+    ("INPUT.RANDAUGMENT_N", whole(0, 100), "operations for each picture"),
+    ("INPUT.RANDAUGMENT_M", whole(0, 30), "torchvision knows 31 strengths"),
+    ("INPUT.COLORJITTER_{B,C,S}", number(0, 100), "share by which a colour may change"),
+    ("INPUT.COLORJITTER_H", number(0, 0.5), "half of the colour circle at most"),
+    ("INPUT.{RGS,GB}_P", SHARE, "a probability"),
+    ("INPUT.GB_K", whole(1, 4095), "edge of the blur in pixels"),
+    ("DATASET.{ROOT,PATH}", PATH, "the pictures are read from there"),
+    ("DATASET.{SOURCE,TARGET}_DOMAINS", several(TEXT), "names of domains"),
+    ("DATASET.NUM_SHOTS", whole(-(10**9), 10**9), "pictures per class; below 1: all"),
+    ("DATALOADER.NUM_WORKERS", whole(0, 1024), "processes; 0: the run loads by itself"),
+    ("DATALOADER.K_TRANSFORMS", whole(1, 100), "views of each picture"),
+    ("DATALOADER.{TRAIN_X,TRAIN_U,TEST}.BATCH_SIZE", whole(1, 10**6), "pictures in a batch"),
+    ("DATALOADER.{TRAIN_X,TRAIN_U}.SAMPLER", one_of(AVAI_SAMPLERS), "others do not exist"),
+    ("DATALOADER.{TRAIN_X,TRAIN_U}.N_INS", whole(1, 10**6), "pictures of a class in a batch"),
+    (
+        "DATALOADER.TEST.SAMPLER",
+        one_of(("SequentialSampler", "RandomSampler")),
+        "an evaluation looks at every picture once",
+    ),
+    ("OPTIM.NAME", one_of(AVAI_OPTIMS), "others do not exist"),
+    ("OPTIM.LR", RATE, "the step goes down the gradient"),
+    ("OPTIM.WEIGHT_DECAY", RATE, "weights shrink by it"),
+    ("OPTIM.MOMENTUM", RATE, "share of the last step that is kept"),
+    ("OPTIM.SGD_DAMPNING", number(), "of the momentum"),
+    ("OPTIM.RMSPROP_ALPHA", SHARE, "share of the mean square that is kept"),
+    (
+        "OPTIM.ADAM_BETA{1,2}",
+        Allowed("a number from 0 and below 1", lambda v: 0 <= v < 1),
+        "a share",
+    ),
+    ("OPTIM.BASE_LR_MULT", RATE, "of the rate of layers that are not new"),
+    ("OPTIM.LR_SCHEDULER", one_of(AVAI_SCHEDS), "others do not exist"),
+    ("OPTIM.STEPSIZE", several(whole(-(10**9), 10**9), least=1), "epochs"),
+    ("OPTIM.GAMMA", RATE, "the rate is multiplied by it"),
+    ("OPTIM.MAX_EPOCH", whole(1, 10**6), "epochs of training"),
+    ("OPTIM.WARMUP_TYPE", one_of(AVAI_WARMUPS), "others do not exist"),
+    ("OPTIM.WARMUP_{CONS,MIN}_LR", RATE, "a rate"),
+    ("TRAIN.PRINT_FREQ", whole(1, 10**9), "batches between two lines"),
+    ("TRAIN.COUNT_ITER", one_of(("train_x", "train_u", "smaller_one")), "others do not exist"),
+    ("TEST.SPLIT", one_of(("test", "val")), "others do not exist"),
+    ("TEST.FINAL_MODEL", one_of(("last_step", "best_val")), "others do not exist"),
+)
+METHODS: tuple[tuple[str, Allowed, str], ...] = (
+    ("TRAINER.{MMRL,MMRLPLUS}.ALPHA", SHARE, "weight of one of two branches"),
+    ("TRAINER.MMRLPLUS.BETA", SHARE, "weight of one of two kinds of tokens"),
+    ("TRAINER.{MMRL,MMRLPLUS}.REG_WEIGHT", WEIGHT, "the loss grows with the distance"),
+    ("TRAINER.{MMRL,MMRLPLUS}.N_REP_TOKENS", whole(1, 1024), "tokens in a sequence"),
+    ("TRAINER.{MMRL,MMRLPLUS}.REP_DIM", whole(1, 2**16), "a width"),
+    ("TRAINER.MMRLPLUS.{RES,PROJ}_LORA_DIM", whole(1, 2**12), "a rank"),
+    ("TRAINER.COOP.CLASS_TOKEN_POSITION", one_of(POSITIONS), "of the class name in the context"),
+    ("TRAINER.{COOP,COCOOP,MAPLE}.N_CTX", whole(1, 75), "a prompt of CLIP's has 77 tokens"),
+    ("TRAINER.{IVLP,PROMPTSRC}.N_CTX_TEXT", whole(1, 75), "a prompt of CLIP's has 77 tokens"),
+    ("TRAINER.{IVLP,PROMPTSRC,VPT}.N_CTX_VISION", whole(1, 1024), "tokens in a sequence"),
+    ("TRAINER.PROMPTSRC.{TEXT,IMAGE}_LOSS_WEIGHT", WEIGHT, "the loss grows with the distance"),
+    ("TRAINER.PROMPTSRC.GPA_MEAN", number(), "an epoch"),
+    ("TRAINER.PROMPTSRC.GPA_STD", ABOVE_0, "width in epochs"),
+)
+
+
+def check_values(cfg: CfgNode) -> None:
+    """ValueError for the first value that its row does not allow, or that another one forbids."""
+    for pattern, allowed, why in (*ENGINE, _evaluators(), *METHODS):
+        for key in keys_of(pattern):
+            value = lookup(cfg, key)
+            if not allowed.test(value):
+                near = suggestion(_wrong_name(value, allowed), allowed.names)
+                raise ValueError(
+                    f"{key} is {value!r:.200}; allowed is {allowed.words} ({why}){near}"
+                )
+    _check_together(cfg)
+
+
+def _evaluators() -> tuple[str, Allowed, str]:
+    names = EVALUATOR_REGISTRY.registered_names()  # plugins bring their own
+    return "TEST.EVALUATOR", one_of(names), "others are not registered"
+
+
+def _wrong_name(value: Any, allowed: Allowed) -> str:
+    words = value if isinstance(value, list | tuple) else [value]
+    return next((str(word) for word in words if allowed.names and word not in allowed.names), "")
+
+
+def _check_together(cfg: CfgNode) -> None:
+    """Values that are right by themselves and wrong together."""
+    optim, size = cfg.OPTIM, min(cfg.INPUT.SIZE)
+    low, high = cfg.INPUT.RRCROP_SCALE
+    if low > high:
+        raise ValueError(f"INPUT.RRCROP_SCALE is ({low}, {high}); the smaller share comes first")
+    nesterov = optim.NAME == "sgd" and optim.SGD_NESTEROV
+    if nesterov and (optim.MOMENTUM == 0 or optim.SGD_DAMPNING != 0):
+        raise ValueError(
+            "OPTIM.SGD_NESTEROV needs OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0, but they "
+            f"are {optim.MOMENTUM} and {optim.SGD_DAMPNING}"
+        )
+    kernel = cfg.INPUT.GB_K
+    if "gaussian_blur" in cfg.INPUT.TRANSFORMS and (kernel % 2 == 0 or kernel >= 2 * size):
+        raise ValueError(
+            f"INPUT.GB_K is {kernel}; gaussian_blur needs an odd number below twice the edge of "
+            f"the picture, {2 * size}"
+        )
+    for part in ("TRAIN_X", "TRAIN_U"):
+        node = cfg.DATALOADER[part]
+        if node.SAMPLER == "RandomClassSampler" and node.BATCH_SIZE < node.N_INS:
+            raise ValueError(
+                f"DATALOADER.{part}.BATCH_SIZE is {node.BATCH_SIZE}; RandomClassSampler needs at "
+                f"least DATALOADER.{part}.N_INS, {node.N_INS}"
+            )
+        if node.SAMPLER == "RandomDomainSampler" and node.BATCH_SIZE % max(node.N_DOMAIN, 1):
+            raise ValueError(
+                f"DATALOADER.{part}.BATCH_SIZE is {node.BATCH_SIZE}; RandomDomainSampler needs a "
+                f"multiple of DATALOADER.{part}.N_DOMAIN, {node.N_DOMAIN}"
+            )
+
+
+def keys_of(pattern: str) -> list[str]:
+    """'A.{B,C}.D' -> ['A.B.D', 'A.C.D']."""
+    parts = [part.split("}") for part in pattern.split("{")]
+    choices = [[parts[0][0]]]
+    for names, rest in parts[1:]:
+        choices += [names.split(","), [rest]]
+    return ["".join(words) for words in product(*choices)]
+
+
+def lookup(cfg: CfgNode, key: str) -> Any:
+    for name in key.split("."):
+        cfg = cfg[name]
+    return cfg
