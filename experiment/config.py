@@ -47,6 +47,7 @@ def extend_cfg(cfg: CfgNode, plugins: Iterable[str] = ()) -> None:
     plugins: files from elsewhere that are to be registered too
     """
     cfg.TASK = ""  # the protocol: B2N, FS or CD
+    cfg.DETERMINISTIC = False  # True: ask torch for deterministic algorithms
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PATH = ""  # ImageFolder: the folder of pictures
     cfg.DATASET.TEMPLATE = ""  # replaces the data set's own sentence, e.g. 'a photo of a {}.'

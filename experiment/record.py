@@ -1,7 +1,6 @@
 """What a finished run leaves beside its log: `results.json` and `config.yaml`."""
 
 import json
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import yaml
 from yacs.config import CfgNode
+
+from dassl.utils.whole_files import write_whole
 
 # Keys that may change between a run and its continuation without changing what it computes.
 INCIDENTAL = {
@@ -19,6 +20,7 @@ INCIDENTAL = {
     "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
+    "TRAIN.CHECKPOINT_EVERY",
 }
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "dassl")
 
@@ -33,7 +35,8 @@ def check_continues(cfg: CfgNode, directory: Path) -> None:
     from experiment.config import flatten
 
     file = directory / "config.yaml"
-    if not file.is_file() or not any(directory.glob("*/model*.pth.tar*")):
+    saved = (*directory.glob("*/model*.pth.tar*"), *directory.glob("in_progress/*.pth.tar"))
+    if not file.is_file() or not saved:
         return
     before = dict(flatten(yaml.safe_load(file.read_text())))
     now = dict(flatten(yaml.safe_load(cfg.dump())))
@@ -100,7 +103,5 @@ def commit() -> str | None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text`, or leave it as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    """Replace `path` by `text`, or leave it as it was; OSError if there is no room."""
+    write_whole(path, lambda part: part.write_text(text))

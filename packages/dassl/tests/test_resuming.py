@@ -2,18 +2,14 @@
 
 import os
 import random
-import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.engine import build_trainer
 from dassl.engine.resuming import has_progress
-from dassl.engine.snapshots import find_snapshots
 from dassl.utils import set_random_seed
-from dassl.utils.stopping import Stopped
 
 ALWAYS = ("TRAIN.CHECKPOINT_EVERY", "1 step")
 
@@ -78,7 +74,9 @@ OPTIONS = {
     "sgd": ("OPTIM.NAME", "sgd"),
     "adamw": ("OPTIM.NAME", "adamw", "TRAIN.CHECKPOINT_FREQ", 1),
     "best_val": ("TEST.FINAL_MODEL", "best_val"),
-    "class_sampler": ("DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler", "DATALOADER.TRAIN_X.N_INS", 2),
+    "class_sampler": (
+        *("DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler", "DATALOADER.TRAIN_X.N_INS", 2),
+    ),
     "two_loaders": (
         *("TRAINER.NAME", "ToyTrainerXU", "DATASET.ALL_AS_UNLABELED", True),
         *("DATALOADER.TRAIN_U.SAME_AS_X", False, "DATALOADER.TRAIN_U.BATCH_SIZE", 7),
