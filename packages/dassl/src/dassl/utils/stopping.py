@@ -104,7 +104,7 @@ def stop(where: str = "") -> NoReturn:
         Stopped: it was another.
     """
     number = signal.Signals(_State.received or signal.SIGTERM)
-    saved = f" after {where}, which is saved" if where else ""
+    saved = f", saved up to {where}" if where else ""
     if number == signal.SIGINT:
         raise KeyboardInterrupt(f"interrupted{saved}: the same command continues")
     raise Stopped(f"stopped by {number.name}{saved}: the same command continues")
@@ -120,9 +120,11 @@ def ignore_stop_signals(worker: int = 0) -> None:
 def _on_signal(number: int, frame: FrameType | None) -> Any:
     if _State.pid != os.getpid():  # a worker that was forked a moment ago
         return
-    again = number == signal.SIGINT == _State.received
-    _State.received = _State.received or number
-    if again or not _State.patient:
+    first = _State.received is None
+    if first:
+        _State.received = number
+    # schedulers may send several, to the script and to us: the first one does
+    if (first and not _State.patient) or (number == signal.SIGINT and not first):
         stop()
     if number == signal.SIGINT:  # print is not allowed here
         os.write(2, b"\nfinishing this step and saving; Ctrl-C again stops without saving\n")

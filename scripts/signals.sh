@@ -1,0 +1,32 @@
+# Signals: what ends a script ends the run first, which saves what it has.
+#
+# Left alone, bash dies of SIGTERM or SIGUSR1 at once, and what it runs goes on without it.
+
+child=   # of pass_signals, while it runs
+signal=  # that was passed on
+
+on_signal() {
+    [[ -n $child ]] || exit 75
+    signal=$1
+    kill "-$1" "$child" 2> /dev/null || true
+}
+
+trap 'on_signal TERM' TERM
+trap 'on_signal USR1' USR1
+trap '[[ -n $child ]] || exit 130' INT  # a terminal sends it to both
+
+# pass_signals COMMAND ...: run it; SIGTERM and SIGUSR1 to this script reach it. Returns its status.
+pass_signals() {
+    local status=0
+    (trap - INT && exec "$@") <&0 &  # bash would have it ignore Ctrl-C
+    child=$!
+    while kill -0 "$child" 2> /dev/null; do
+        wait "$child" || true  # also returns when a signal was passed on
+    done
+    wait "$child" || status=$?
+    child=
+    if [[ -n $signal && $status -gt 128 ]]; then  # it came before the command could listen
+        status=75
+    fi
+    return "$status"
+}
