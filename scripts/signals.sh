@@ -13,19 +13,21 @@ on_signal() {
 
 trap 'on_signal TERM' TERM
 trap 'on_signal USR1' USR1
-trap '[[ -n $child ]] || exit 130' INT  # a terminal sends it to both
+trap 'exit 130' INT
 
 # pass_signals COMMAND ...: run it; SIGTERM and SIGUSR1 to this script reach it. Returns its status.
 pass_signals() {
-    local status=0
+    local status
     (trap - INT && exec "$@") <&0 &  # bash would have it ignore Ctrl-C
     child=$!
-    while kill -0 "$child" 2> /dev/null; do
-        wait "$child" || true  # also returns when a signal was passed on
+    trap '' INT  # a terminal sends it to both: the command says what becomes of it
+    wait "$child" && status=0 || status=$?
+    while kill -0 "$child" 2> /dev/null; do  # a signal that was passed on ended the wait
+        wait "$child" && status=0 || status=$?
     done
-    wait "$child" || status=$?
+    trap 'exit 130' INT
     child=
-    if [[ -n $signal && $status -gt 128 ]]; then  # it came before the command could listen
+    if [[ -n $signal && $status -gt 128 ]]; then  # it ended by it, or as it came
         status=75
     fi
     return "$status"

@@ -5,14 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 
+import frozen_clip
 import train
 from dassl.utils.determinism import deterministic
 from experiment.lock import output_lock
-from frozen_clip import weights as clip_weights
 from tests.toy_run import REPO, command
 
 LEARNER = "MultiModalRepresentationLearner"
@@ -176,12 +177,17 @@ def test_caches(plain, toy, tmp_path, monkeypatch):
 
 
 def test_how_the_backbone_is_stored(toy, tmp_path):
-    """By the name 'small', as a state dict, and that inside a checkpoint."""
-    state, _ = clip_weights._read_small(clip_weights.SMALL_FILE)
-    torch.save(state, tmp_path / "state.pt")
-    torch.save({"state_dict": state}, tmp_path / "checkpoint.pt")
+    """By the name 'small', as a state dict, that inside a checkpoint, and as OpenAI's archives."""
+    model = frozen_clip.load("small").clip
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "checkpoint.pt")
+    example = (torch.zeros(1, 3, 32, 32), torch.zeros(1, 77, dtype=torch.long))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(model, example).save(str(tmp_path / "archive.pt"))
     runs = []
-    for name in ("small", tmp_path / "state.pt", tmp_path / "checkpoint.pt"):
+    files = [tmp_path / f"{name}.pt" for name in ("state", "checkpoint", "archive")]
+    for name in ("small", *files):
         torch.manual_seed(len(runs))  # whatever came before
         runs.append(tmp_path / f"run{len(runs)}")
         opts = ("MODEL.BACKBONE.NAME", str(name))
