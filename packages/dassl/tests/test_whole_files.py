@@ -71,7 +71,7 @@ def test_the_room_of_all_checkpoints_is_asked_for(tmp_path, monkeypatch):
     )
     check_room(tmp_path / "new", 1_000_000, 4_000_000)
     assert os.listdir(tmp_path / "new") == []
-    message = r"too little room in .*new: 5 MB are free, and .* take 6 MB"
+    message = r"too little room in .*new: 5\.0 MB are free, and .* take 6\.0 MB"
     with pytest.raises(OSError, match=message):
         check_room(tmp_path / "new", 1_000_000, 6_000_000)
 

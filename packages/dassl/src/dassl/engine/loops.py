@@ -28,7 +28,11 @@ class _BatchLoop(SimpleTrainer):
         """Go through `batches`, the first of which is number `start`."""
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        meters = {"losses": losses, "batch_time": batch_time, "data_time": data_time}
+        meters: dict[str, Any] = {
+            "losses": losses,
+            "batch_time": batch_time,
+            "data_time": data_time,
+        }
         for name, state in self._take_interrupted().items():
             meters[name].load_state_dict(state)
         self._watch, self.batch_idx = LossWatch(), start - 1

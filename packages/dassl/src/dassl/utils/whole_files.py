@@ -55,8 +55,8 @@ def check_room(folder: Path, size: int, needed: int) -> None:
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise OSError(
-                f"too little room in {folder}: {free / MB:.0f} MB are free, and the checkpoints of "
-                f"this run take {needed / MB:.0f} MB. Free some, or choose another OUTPUT_DIR"
+                f"too little room in {folder}: {free / MB:.1f} MB are free, and the checkpoints of "
+                f"this run take {needed / MB:.1f} MB. Free some, or choose another OUTPUT_DIR"
             )
         _reserve([folder / f".room-{number}.part" for number in (1, 2)], size)
     except OSError as error:
