@@ -1,4 +1,4 @@
-"""Every command of the README is one that works: names, files, flags and targets exist."""
+"""Every command of the README and docs/RESULTS.md is one that works: names, files, flags and targets exist."""
 
 import re
 import shlex
@@ -12,11 +12,12 @@ from tests.toy_run import REPO
 from tools.demo import script_folders
 
 TEXT = (REPO / "README.md").read_text()
+WITH_DOCS = TEXT + (REPO / "docs" / "RESULTS.md").read_text()
 
 
 def commands() -> list[str]:
     """The indented lines that are commands, continued lines joined, comments cut."""
-    joined = re.sub(r"\\\n\s*", "", TEXT)
+    joined = re.sub(r"\\\n\s*", "", WITH_DOCS)
     lines = [
         line[4:].partition(" #")[0].strip() for line in joined.splitlines() if line[:4] == "    "
     ]
