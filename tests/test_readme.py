@@ -1,4 +1,4 @@
-"""Every command of the README and docs/RESULTS.md is one that works: names, files, flags and targets exist."""
+"""Every command of the README and docs/RESULTS.md works: names, files, flags, targets exist."""
 
 import re
 import shlex
