@@ -143,9 +143,8 @@ def measure_all(args: argparse.Namespace) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and "fp16" in args.precisions:
         raise ValueError("--precisions fp16 needs a GPU; on a CPU fp32 and bf16 can be measured")
-    print(
-        f"{device_name(torch.device(device))}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
+    name, threads = device_name(torch.device(device)), torch.get_num_threads()
+    print(f"{name}, {threads} threads, torch {torch.__version__}")
     sizes = args.sizes or (SIZES[:3] if args.quick else [*SIZES, *OURS_ALONE])
     record = []
     for method, precision, (classes, batch) in product(args.methods, args.precisions, sizes):
