@@ -42,44 +42,68 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 when done, 2 for bad input or a loss that is no number, 130 when interrupted."""
+    """0 when done, 2 for bad input, 3 for a loss that is no number, 75 when a signal stopped the
+    run, 130 when Ctrl-C did; after these two the same command continues."""
+    from dassl.utils.stopping import Stopped, stop_signals
+
     args = parse_args(argv)
     try:
-        run(args)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        with stop_signals():
+            run(args)
+    except Stopped as stopped:
+        return stopped.code
+    except KeyboardInterrupt as error:
+        print(error.args[0] if error.args else "interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         if "debug" in args:
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 3 if isinstance(error, FloatingPointError) else 2
     return 0
 
 
 def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
-    from dassl.utils import set_random_seed, setup_logger  # late: --help must not wait for torch
-    from experiment.config import build_config, own_part
-    from experiment.record import leave_no_trace, missing_folders
+    from experiment.config import build_config  # late: --help must not wait for torch
+    from experiment.lock import output_lock
+    from experiment.record import missing_folders, remove_empty
 
     cfg, notes = build_config(args)
     check_data(cfg)
     output = Path(cfg.OUTPUT_DIR)
     check_places(args, cfg, output)
     made = missing_folders(output)
+    try:
+        with output_lock(output):
+            run_alone(args, cfg, notes, start)
+    finally:
+        remove_empty(made)
+
+
+def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> None:
+    """Run what the config says; nobody else uses its output folder."""
+    from dassl.utils import set_random_seed, setup_logger
+    from dassl.utils.determinism import deterministic
+    from dassl.utils.stopping import Stopped
+    from experiment.config import own_part
+
     logger = setup_logger(cfg.OUTPUT_DIR)
     trainer = None
     try:
         print_start(args, own_part(cfg), notes)
-        if cfg.SEED >= 0:
-            set_random_seed(cfg.SEED)
-        trainer = prepare(args, cfg)
-        execute(trainer, args, cfg, output, start)
+        with deterministic(cfg.DETERMINISTIC):
+            if cfg.SEED >= 0:
+                set_random_seed(cfg.SEED)
+            trainer = prepare(args, cfg)
+            execute(trainer, args, cfg, Path(cfg.OUTPUT_DIR), start)
+    except (Stopped, KeyboardInterrupt) as error:
+        logger.file.write(f"{error}\n")
+        raise
     except (ValueError, OSError, FloatingPointError) as error:
         logger.file.write(f"error: {error}\n")  # the terminal gets it from main
         if trainer is None:  # refused: as if it had not been tried
-            leave_no_trace(Path(logger.file.name), made)
+            Path(logger.file.name).unlink(missing_ok=True)
         raise
     finally:
         logger.close()

@@ -58,6 +58,7 @@ def extend_cfg(cfg: CfgNode, plugins: Iterable[str] = ()) -> None:
     """
     cfg.TASK = ""  # the protocol: B2N, FS or CD
     cfg.TRAIN.COMPILE = False  # True: torch.compile for training steps; on CUDA as graphs
+    cfg.DETERMINISTIC = False  # True: ask torch for deterministic algorithms
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PATH = ""  # ImageFolder: the folder of pictures
     cfg.DATASET.TEMPLATE = ""  # replaces the data set's own sentence, e.g. 'a photo of a {}.'

@@ -1,7 +1,6 @@
 """What a run leaves beside its log: `config.yaml`, `classes.json` and `results.json`."""
 
 import json
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 from yacs.config import CfgNode
 
+from dassl.utils.whole_files import write_whole
 from experiment.flat import flatten
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ INCIDENTAL = {
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
     "TEST.SAVE_PREDICTIONS",
+    "TRAIN.CHECKPOINT_EVERY",
 }
 CLASSES = "classes.json"
 PREDICTIONS = "predictions.csv"
@@ -48,7 +49,9 @@ def write_classes(trainer: "SimpleTrainer", directory: Path) -> None:
 
 
 def holds_checkpoints(directory: Path) -> bool:
-    return any(directory.glob("*/model*.pth.tar*"))
+    """Whether a run left something to go on from, at the end of an epoch or during one."""
+    saved = (directory.glob("*/model*.pth.tar*"), directory.glob("in_progress/*.pth.tar"))
+    return any(True for files in saved for _ in files)
 
 
 def check_output(directory: Path) -> None:
@@ -76,10 +79,9 @@ def missing_folders(directory: Path) -> list[Path]:
     return [place for place in (directory, *directory.parents) if not place.exists()]
 
 
-def leave_no_trace(log: Path, made: list[Path]) -> None:
-    """Remove the log of a run that was refused before it began, and the folders made for it."""
-    log.unlink(missing_ok=True)
-    for folder in made:
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those that hold nothing: a run that was refused leaves no trace."""
+    for folder in folders:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
@@ -158,7 +160,10 @@ def commit() -> str | None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text`, or leave it as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
-    os.replace(temporary, path)
+    """Replace `path` by `text`, or leave it as it was; OSError if there is no room."""
+    write_whole(
+        path,
+        lambda part: part.write_text(
+            text, encoding="utf-8", errors="surrogateescape", newline="\n"
+        ),
+    )

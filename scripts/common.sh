@@ -10,11 +10,13 @@
 #   SOURCE    cross-dataset: the data set that is trained on  (default: imagenet)
 #   PYTHON    the interpreter                    (default: .venv's, else python3)
 #
-# A finished run is skipped, an unfinished one is done again from its last checkpoint.
+# A finished run is skipped, an unfinished one goes on from its last checkpoint. SIGTERM, SIGUSR1
+# and Ctrl-C end the script after the run has saved: with 75, or 130 for Ctrl-C.
 
 set -euo pipefail
 
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$REPO/scripts/signals.sh"
 absolute() { if [[ $1 == /* ]]; then echo "$1"; else echo "$PWD/$1"; fi; }
 DATA=$(absolute "${DATA:-$REPO/data}")
 OUTPUT=$(absolute "${OUTPUT:-$REPO/output}")
@@ -105,7 +107,7 @@ run() {
     shift
     [[ -z ${BACKBONE:-} ]] || flags+=(--backbone "$BACKBONE")
     # shellcheck disable=SC2086  # OPTS holds several words
-    "$PYTHON" "$REPO/train.py" --root "$DATA" --seed "$seed" --trainer "$trainer" \
+    pass_signals "$PYTHON" "$REPO/train.py" --root "$DATA" --seed "$seed" --trainer "$trainer" \
         --dataset-config-file "$dataset_yaml" \
         --config-file "$REPO/configs/trainers/$trainer/$cfg.yaml" \
         --output-dir "$directory" ${flags[@]+"${flags[@]}"} "$@" ${OPTS:-}

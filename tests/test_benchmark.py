@@ -52,12 +52,25 @@ def test_sides_that_differ_are_refused(monkeypatch):
         benchmark,
         "run",
         lambda case: {
-            **{"step": 1.0, "images": 1.0, "memory": 1, "gradient": 1.0},
+            **{"step": 1.0, "images": 1.0, "memory": 1, "gradient": 1.0, "floor": 0.5},
             "loss": losses[case["side"]],
         },
     )
-    with pytest.raises(RuntimeError, match=r"loss is 1\.0, plain 1\.1: not the same result"):
-        benchmark.compare({**CASE, "device": "cpu"}, rounds=1)
+    with pytest.raises(RuntimeError, match=r"loss of ours is 1\.0, of plain 1\.1: not the same"):
+        benchmark.compare({**CASE, "device": "cpu"}, 1, ["plain", "ours"])
+
+
+def test_table_and_growth():
+    side = {"memory": 2**30, "images": 4.0, "floor": 0.5}
+    case = {"method": "MMRL", "precision": "fp32", "classes": 100, "batch": 8}
+    both = case | {"plain": {**side, "step": 6.0}, "ours": {**side, "step": 2.0}}
+    alone = case | {"classes": 1000, "ours": {**side, "step": 3.0}}
+    assert benchmark.row(both)[4:] == [
+        *("6", "2", "3.0x", "1", "1", "1.0x", "4", "4", "1.0x", "4.0x", "-")
+    ]
+    assert "step/floor" in benchmark.table([benchmark.row(both), benchmark.row(alone)])
+    line = "MMRL, fp32, batch 8: a step with 1000 classes takes 1.50 times one with 100"
+    assert benchmark.growth([both, alone]) == [line]
 
 
 def test_names_are_seeded_and_as_many_as_asked():

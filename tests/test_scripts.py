@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -163,6 +165,44 @@ def test_a_sweep_goes_on_after_failures_and_lists_them(run, tmp_path):
 def test_a_sweep_lists_the_methods(arguments, run):
     done = run("all/base2new.sh", *arguments)
     assert done.returncode == 2 and "mmrl mmrl_plus" in done.stderr
+
+
+# Stands in for a run that a signal stops: it waits for one and says which.
+WAITER = """#!/usr/bin/env bash
+echo "$@" >> "$RECORD"
+trap 'echo TERM >> "$RECORD"; exit 75' TERM
+trap 'echo USR1 >> "$RECORD"; exit 75' USR1
+trap 'echo INT >> "$RECORD"; exit 130' INT
+while :; do sleep 0.02; done
+"""
+
+
+@pytest.mark.parametrize("script", ["mmrl/base2new_train.sh", "all/base2new.sh"])
+@pytest.mark.parametrize(
+    ("name", "whole_group", "code"),
+    [("TERM", False, 75), ("USR1", False, 75), ("TERM", True, 75), ("INT", True, 130)],
+)
+def test_a_signal_ends_the_run_and_the_script(script, name, whole_group, code, tmp_path):
+    """It reaches the run, which is waited for, and no other run is begun."""
+    waiter, record = tmp_path / "waiter.sh", tmp_path / "record"
+    waiter.write_text(WAITER)
+    waiter.chmod(0o755)
+    env = {"PYTHON": str(waiter), "RECORD": str(record), "OUTPUT": str(tmp_path), "SEEDS": "1 2"}
+    process = subprocess.Popen(
+        ["bash", str(REPO / "scripts" / script), "mmrl" if script[:3] == "all" else "dtd"],
+        env={**os.environ, **env},
+        start_new_session=True,  # a group of its own, as in a terminal
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not recorded(tmp_path):
+        time.sleep(0.01)
+    time.sleep(0.1)  # its traps are set by then
+    number = getattr(signal, f"SIG{name}")
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    assert process.wait() == code
+    started, *received = recorded(tmp_path)
+    assert "train.py" in started and set(received) == {name}
 
 
 # With the real train.py

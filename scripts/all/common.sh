@@ -7,6 +7,7 @@
 set -euo pipefail
 
 SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$SCRIPTS/signals.sh"
 # Targets of the cross-dataset protocol; the other two protocols have ImageNet as well.
 TARGETS="caltech101 oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft sun397 dtd \
 eurosat ucf101"
@@ -26,10 +27,16 @@ method_folder() {
     echo "$SCRIPTS/$1"
 }
 
-# attempt SCRIPT [ARGUMENT ...]: run it; remember it if it fails.
+# attempt SCRIPT [ARGUMENT ...]: run it; remember it if it fails, stop if it was stopped.
 attempt() {
+    local status=0
     echo "=== ${*#"$SCRIPTS"/}"
-    bash "$@" || failures+=("${*#"$SCRIPTS"/}")
+    pass_signals bash "$@" || status=$?
+    case $status in
+        0) ;;
+        75 | 130) exit "$status" ;;
+        *) failures+=("${*#"$SCRIPTS"/}") ;;
+    esac
 }
 
 # finish: list what failed; the exit status of the sweep.

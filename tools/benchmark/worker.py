@@ -9,6 +9,7 @@ import json
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,21 +18,27 @@ warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # of c
 
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from frozen_clip import FrozenCLIP  # noqa: E402
+from frozen_clip.allocator import return_freed_memory  # noqa: E402
+from frozen_clip.weights import lower_products  # noqa: E402
 from tools.benchmark import plain  # noqa: E402
 from trainers import mmrl, mmrl_plus  # noqa: E402
+from trainers.compiled import CompiledStep  # noqa: E402
 
 VIT_B16 = (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)  # arguments of clip.model.CLIP
 LAYERS = range(6, 13)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # How many words a class name has, roughly as in ImageNet's list.
 WORDS_PER_NAME = (0.35, 0.40, 0.17, 0.06, 0.02)
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Case(NamedTuple):
-    side: str  # 'ours' or 'plain'
+    side: str  # 'ours', 'compiled' (ours with TRAIN.COMPILE) or 'plain'
     method: str  # 'MMRL' or 'MMRLPlus'
-    precision: str  # 'fp32' or 'bf16'
+    precision: str  # 'fp32', or autocast: 'bf16', 'fp16'
     classes: int
     batch: int
     steps: int
@@ -41,13 +48,15 @@ class Case(NamedTuple):
 class Measured(NamedTuple):
     """`step`: median seconds of a training step; `images`: per second in evaluation, text
     features given; `memory`: peak bytes above the loaded model; `loss` of the first step and
-    `gradient`, the norm of all its gradients."""
+    `gradient`, the norm of all its gradients; `floor`: the seconds that a step's products
+    would take at the speed of one large matrix product."""
 
     step: float
     images: float
     memory: int
     loss: float
     gradient: float
+    floor: float
 
 
 def class_names(count: int) -> list[str]:
@@ -71,6 +80,16 @@ def build_method(case: Case) -> mmrl.MMRLMethod:
 
     torch.manual_seed(0)
     clip = FrozenCLIP(CLIP(*VIT_B16).to(case.device), "random ViT-B/16")
+    if case.side != "plain":  # as `frozen_clip.load` does
+        if case.device == "cpu":
+            return_freed_memory()
+        if case.precision != "fp32":
+            lower_products(clip.clip, DTYPES[case.precision])
+    with autocast(case):
+        return build_method_around(case, clip)
+
+
+def build_method_around(case: Case, clip: FrozenCLIP) -> mmrl.MMRLMethod:
     prompts = clip.prompts(class_names(case.classes), "a photo of a {}.")
     torch.manual_seed(1)
     if case.method == "MMRL":
@@ -116,30 +135,61 @@ def measure(case: Case) -> Measured:
     images = torch.randn(case.batch, 3, 224, 224, generator=generator).to(case.device)
     labels = torch.randint(case.classes, (case.batch,), generator=generator).to(case.device)
     optimizer = torch.optim.AdamW(method.learner.parameters(), lr=1e-3, weight_decay=5e-4)
+    loss_of = training_loss(case, method)
     memory = Memory(case.device)
     seconds, loss, gradient = [], 0.0, 0.0
     for step in range(case.steps + 1):  # the first warms up
         start = clock(case.device)
         optimizer.zero_grad()
-        value = training_loss(case, method, images, labels)
+        value = loss_of(images, labels)
         value.backward()
         if step == 0:
             loss, gradient = value.item(), total_norm(method)
         optimizer.step()
         seconds.append(clock(case.device) - start)
     step_time = torch.tensor(seconds[1:]).median().item()
-    return Measured(step_time, images_per_second(case, method), memory.peak(), loss, gradient)
+    evaluation = images_per_second(case, method)
+    peak = memory.peak()
+    floor = 0.0 if case.side == "plain" else floor_of(case, loss_of, images, labels)
+    return Measured(step_time, evaluation, peak, loss, gradient, floor)
 
 
 def autocast(case: Case) -> AbstractContextManager:
-    return torch.autocast(case.device, torch.bfloat16, enabled=case.precision == "bf16")
+    enabled = case.precision != "fp32"
+    return torch.autocast(case.device, DTYPES[case.precision], enabled=enabled)
 
 
-def training_loss(case: Case, method: mmrl.MMRLMethod, images: Tensor, labels: Tensor) -> Tensor:
-    with autocast(case):
-        if case.side == "plain":
+def training_loss(case: Case, method: mmrl.MMRLMethod) -> Loss:
+    """The side's way from images and labels to the loss."""
+
+    def terms(images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        with autocast(case):
+            outputs = method(images)
+            return method.losses(outputs, labels), method.training_logits(outputs)
+
+    def plainly(images: Tensor, labels: Tensor) -> Tensor:
+        with autocast(case):
             return plain.mmrl_loss(method, images, labels)
-        return sum(method.losses(method(images), labels).values())
+
+    if case.side == "plain":
+        return plainly
+    step = terms
+    if case.side == "compiled":
+        step = CompiledStep(terms, method.learner, DTYPES[case.precision])
+    return lambda images, labels: sum(step(images, labels)[0].values())
+
+
+def floor_of(case: Case, loss_of: Loss, images: Tensor, labels: Tensor, size: int = 4096) -> float:
+    """Seconds of a step's products, as torch counts them, at the speed of one large product."""
+    with FlopCounterMode(display=False) as counter:
+        loss_of(images, labels).backward()
+    a = torch.randn(size, size, device=case.device, dtype=DTYPES[case.precision])
+    seconds = []
+    for _ in range(4):
+        start = clock(case.device)
+        torch.mm(a, a)
+        seconds.append(clock(case.device) - start)
+    return counter.get_total_flops() / (2 * size**3) * min(seconds)
 
 
 def total_norm(method: mmrl.MMRLMethod) -> float:

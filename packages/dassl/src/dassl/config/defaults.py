@@ -1,6 +1,7 @@
 """Every key the engine knows, with its default value.
 
-The tree equals that of Dassl.pytorch 0.6.3, so that configuration files written for it merge.
+The tree is that of Dassl.pytorch 0.6.3, so that configuration files written for it merge, and
+TRAIN.CHECKPOINT_EVERY.
 """
 
 from yacs.config import CfgNode
@@ -132,6 +133,9 @@ def _optim() -> CfgNode:
 def _train() -> CfgNode:
     node = CfgNode()
     node.CHECKPOINT_FREQ = 0  # epochs; 0: after the last epoch only
+    # During epochs too: a time such as 10m, 90s or 1h (a bare number is minutes), or steps such
+    # as '200 steps'; 0: never. The last two are kept, and none when training is over.
+    node.CHECKPOINT_EVERY = "10m"
     node.PRINT_FREQ = 10  # batches
     node.COUNT_ITER = "train_x"  # or train_u, smaller_one: which loader makes an epoch
     return node

@@ -1,5 +1,7 @@
 """Loaders: what puts images together into batches, with workers that help."""
 
+import atexit
+import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,6 +9,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
+
+from dassl.utils.stopping import ignore_stop_signals
 
 from .datasets import Datum
 from .samplers import build_sampler
@@ -52,6 +56,7 @@ def build_data_loader(
         batch_size=batch_size,
         sampler=SeededSampler(sampler, generator, seed, fixed=not is_train),
         num_workers=num_workers,
+        worker_init_fn=ignore_stop_signals,
         persistent_workers=is_train and num_workers > 0,
         drop_last=is_train and len(data_source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
@@ -74,6 +79,14 @@ def stop_workers(loader: DataLoader[Any] | None) -> None:
     if loader is not None and iterator is not None:  # torch has no public way to say it
         iterator._shutdown_workers()
         loader._iterator = None
+
+
+@atexit.register
+def _end_workers() -> None:
+    """At the end of the process Python asks its helpers to go by SIGTERM, which they ignore."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def usable_cores() -> int:

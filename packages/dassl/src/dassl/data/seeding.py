@@ -9,6 +9,7 @@ loading neither reads nor moves the generators that the model's own randomness c
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,12 @@ class SeededSampler(Sampler[int]):
         """Say which epoch the passes from now on belong to."""
         self._epoch = epoch
         self._passes = 0
+        self._skipped = 0
+
+    def skip(self, passes: int, indices: int) -> None:
+        """Leave out whole passes that would come next, and the first indices of the one after."""
+        self._passes += passes
+        self._skipped = indices
 
     def __len__(self) -> int:
         return len(self.sampler)  # type: ignore[arg-type]
@@ -63,9 +70,10 @@ class SeededSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         place = (0, 0) if self.fixed else (self._epoch, self._passes)
         self._passes += 1
+        skipped, self._skipped = self._skipped, 0
         start = int(np.random.SeedSequence((self.seed, *place)).generate_state(1, np.uint64)[0])
         self.generator.manual_seed(start)
-        for position, index in enumerate(self.sampler):
+        for position, index in islice(enumerate(self.sampler), skipped, None):
             yield SeededIndex(index, (start + position) % 2**63)
 
 
@@ -104,6 +112,43 @@ def draw_seed() -> int:
 
 def set_loader_epoch(loader: DataLoader[Any] | None, epoch: int) -> None:
     """Tell a loader of `build_data_loader` which epoch begins; others need not know."""
-    sampler = getattr(loader, "sampler", None)
-    if isinstance(sampler, SeededSampler):
+    if (sampler := _sampler(loader)) is not None:
         sampler.set_epoch(epoch)
+
+
+def loader_seed(loader: DataLoader[Any] | None) -> int | None:
+    """Return the seed of a loader of `build_data_loader`, None for others."""
+    sampler = _sampler(loader)
+    return None if sampler is None else sampler.seed
+
+
+def set_loader_seed(loader: DataLoader[Any] | None, seed: int | None) -> None:
+    """Give a loader the seed that `loader_seed` returned: that of a run that was not seeded."""
+    if (sampler := _sampler(loader)) is not None and seed is not None:
+        sampler.seed = seed
+
+
+def batches_from(loader: DataLoader[Any], start: int, endless: bool = False) -> Iterator[Any]:
+    """Return the batches of a pass, or of one pass after the other, but the first `start`.
+
+    Those of `build_data_loader` do not load what is left out. Others do, one by one.
+    """
+    sampler = _sampler(loader)
+    if sampler is not None and loader.batch_size:
+        passes, first = divmod(start, len(loader)) if endless else (0, start)
+        sampler.skip(passes, first * loader.batch_size)
+        start = 0
+    batches = _over_and_over(loader) if endless else iter(loader)
+    for _ in range(start):
+        next(batches, None)
+    return batches
+
+
+def _over_and_over(loader: DataLoader[Any]) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def _sampler(loader: DataLoader[Any] | None) -> SeededSampler | None:
+    sampler = getattr(loader, "sampler", None)
+    return sampler if isinstance(sampler, SeededSampler) else None

@@ -7,8 +7,11 @@ from torch import Tensor
 
 from dassl.data.loader import stop_workers
 from dassl.data.seeding import set_loader_epoch
+from dassl.utils.stopping import patiently, stop_signals
 
+from .finite import REMEDY
 from .models import ModelKeeper
+from .run_state import train_loaders
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -89,20 +92,25 @@ class TrainerBase(ModelKeeper):
         """
         finite, self._losses_finite = self._losses_finite, None
         if finite is not None and not finite:
+            batch = f", batch {self.batch_idx + 1}" if hasattr(self, "batch_idx") else ""
+            near = "" if finite.device.type == "cpu" else " or shortly before"
             raise FloatingPointError(
-                f"The loss became infinite or NaN in epoch {self.epoch + 1}. "
-                "Lower OPTIM.LR, or train in a wider number format."
+                f"The loss became infinite or NaN in epoch {self.epoch + 1}{batch}{near}. "
+                f"What was saved before is kept, nothing since. {REMEDY}"
             )
 
     # --- TensorBoard
 
-    def init_writer(self, log_dir: str) -> None:
-        """Write scalars to TensorBoard files in `log_dir` from now on."""
+    def init_writer(self, log_dir: str, purge_step: int | None = None) -> None:
+        """Write scalars to TensorBoard files in `log_dir` from now on.
+
+        What an interrupted run wrote there of `purge_step` and later is not shown.
+        """
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
             print(f"TensorBoard files are in {log_dir}")
-            self._writer = SummaryWriter(log_dir)
+            self._writer = SummaryWriter(log_dir, purge_step=purge_step)
 
     def close_writer(self) -> None:
         """Close the TensorBoard files, if any are open."""
@@ -118,30 +126,34 @@ class TrainerBase(ModelKeeper):
     # --- the order of events
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
-        """Run all epochs. `before_train` may move `start_epoch`."""
+        """Run all epochs. `before_train` may move `start_epoch`.
+
+        A signal that ends the run (see `dassl.utils.stopping`) waits until a step is done.
+        """
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
-        self.before_train()
-        try:
-            for epoch in range(self.start_epoch, self.max_epoch):
-                self._run_one(epoch)
-        finally:
-            for loader in self._train_loaders():
-                stop_workers(loader)
-        self.after_train()
+        with stop_signals():
+            self.before_train()
+            try:
+                with patiently():
+                    for epoch in range(self.start_epoch, self.max_epoch):
+                        self._run_one(epoch)
+            finally:
+                for loader in train_loaders(self):
+                    stop_workers(loader)
+            self.after_train()
 
     def _run_one(self, epoch: int) -> None:
         self.epoch = epoch
-        for loader in self._train_loaders():
+        for loader in train_loaders(self):
             set_loader_epoch(loader, epoch)
         self.before_epoch()
         self.run_epoch()
         self.raise_on_anomaly()
-        self.after_epoch()
+        self._end_epoch()
 
-    def _train_loaders(self) -> list[Any]:
-        names = ("train_loader_x", "train_loader_u")
-        return [getattr(self, name, None) for name in names]
+    def _end_epoch(self) -> None:
+        self.after_epoch()
 
     def before_train(self) -> None:
         """Runs once, before the first epoch."""

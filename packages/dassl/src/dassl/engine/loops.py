@@ -1,15 +1,18 @@
 """Trainers that go through one loader, or through two side by side, once an epoch."""
 
+import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 
 from torch import Tensor
 
+from dassl.data.seeding import batches_from
 from dassl.utils import AverageMeter, MetricMeter, check_availability
 
+from .finite import LossWatch
 from .simple import SimpleTrainer
 
 
@@ -21,17 +24,27 @@ class _BatchLoop(SimpleTrainer):
         batch_idx: the current one, from 0.
     """
 
-    num_batches: int
-    batch_idx: int
-
-    def _run_batches(self, batches: Iterable[tuple[Any, ...]]) -> None:
+    def _run_batches(self, batches: Iterable[tuple[Any, ...]], start: int) -> None:
+        """Go through `batches`, the first of which is number `start`."""
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        meters: dict[str, Any] = {
+            "losses": losses,
+            "batch_time": batch_time,
+            "data_time": data_time,
+        }
+        for name, state in self._take_interrupted().items():
+            meters[name].load_state_dict(state)
+        self._watch, self.batch_idx = LossWatch(), start - 1
         begin = time.time()
-        for self.batch_idx, batch in enumerate(batches):
+        for self.batch_idx, batch in enumerate(batches, start):
             data_time.update(time.time() - begin)
             lr = self.get_current_lr()  # before a plugin moves on to the next epoch's
-            losses.update(self.forward_backward(*batch))
+            summary = self.forward_backward(*batch)
+            losses.update(summary)
+            self._watch.add(self.batch_idx, summary)
+            if self.device.type == "cpu" or self._watch.is_full:
+                self._read(losses)
             if self._is_printed() or self._is_last():
                 # reading waits for the device: it belongs to the time that is measured
                 values = self._read(losses)
@@ -41,6 +54,9 @@ class _BatchLoop(SimpleTrainer):
                 self._write_scalars({**values, "lr": lr})
             else:
                 batch_time.update(time.time() - begin)
+            if self._is_due():
+                self._read(losses)
+                self._save_progress({name: meter.state_dict() for name, meter in meters.items()})
             begin = time.time()
 
     def _is_last(self) -> bool:
@@ -56,15 +72,12 @@ class _BatchLoop(SimpleTrainer):
         Raises:
             FloatingPointError: one that is called a loss is infinite or no number.
         """
-        self.raise_on_anomaly()
         values = {name: meter.avg for name, meter in losses.meters.items()}
-        for name, value in values.items():
-            if "loss" in name and not abs(value) < float("inf"):
-                raise FloatingPointError(
-                    f"{name!r} became infinite or NaN in epoch {self.epoch + 1}, at batch "
-                    f"{self.batch_idx + 1} of {self.num_batches} or shortly before. "
-                    "Lower OPTIM.LR, or train in a wider number format."
-                )
+        if all(map(math.isfinite, values.values())):
+            self._watch.forget()
+        else:
+            self._watch.check(self.epoch, self.num_batches)
+        self.raise_on_anomaly()
         return values
 
     def _print_line(
@@ -96,7 +109,9 @@ class TrainerX(_BatchLoop):
     def run_epoch(self) -> None:
         """Go once through `train_loader_x`."""
         self.num_batches = len(self.train_loader_x)
-        self._run_batches((batch,) for batch in self.train_loader_x)
+        start = self._first_batch()
+        batches = batches_from(self.train_loader_x, start)
+        self._run_batches(((batch,) for batch in batches), start)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Return images, labels and domains on the device."""
@@ -119,9 +134,10 @@ class TrainerXU(_BatchLoop):
         count = self.cfg.TRAIN.COUNT_ITER
         check_availability(count, list(lengths), what="TRAIN.COUNT_ITER")
         self.num_batches = lengths[count]
+        start = self._first_batch()
         loaders = (self.train_loader_x, self.train_loader_u)
-        pairs = zip(*(_over_and_over(loader) for loader in loaders), strict=True)
-        self._run_batches(islice(pairs, self.num_batches))
+        pairs = zip(*(batches_from(loader, start, endless=True) for loader in loaders), strict=True)
+        self._run_batches(islice(pairs, self.num_batches - start), start)
 
     def parse_batch_train(
         self, batch_x: dict[str, Any], batch_u: dict[str, Any]
@@ -129,8 +145,3 @@ class TrainerXU(_BatchLoop):
         """Return images, labels and domains of the labelled batch, and the other's images."""
         labelled = [self._to_device(batch_x[key]) for key in ("img", "label", "domain")]
         return (*labelled, self._to_device(batch_u["img"]))
-
-
-def _over_and_over(loader: Iterable[Any]) -> Iterator[Any]:
-    while True:
-        yield from loader

@@ -8,15 +8,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from dassl.utils import check_availability, load_checkpoint, save_checkpoint, tolist_if_not
-from dassl.utils.checkpoints import (
-    BEST,
-    checkpoint_name,
-    common_epochs,
-    describe,
-    restore,
-    resume_candidates,
-)
+from dassl.utils.checkpoints import BEST, checkpoint_name, common_epochs, describe, restore
 
+from .finite import check_weights
+from .resuming import Progress, find_progress
 from .run_state import collect_run_state, restore_run_state
 
 
@@ -27,6 +22,8 @@ class ModelKeeper:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._optims: OrderedDict[str, Optimizer | None] = OrderedDict()
         self._scheds: OrderedDict[str, Any] = OrderedDict()
+        self._interrupted: dict[str, Any] | None = None  # the epoch that is to be gone on with
+        self._first_step: int | None = 0  # in TensorBoard's files; None: not known
 
     def register_model(
         self,
@@ -77,40 +74,66 @@ class ModelKeeper:
             is_best, model_name: see `dassl.utils.save_checkpoint`.
             val_result: accuracy on the validation set, if it was measured.
         """
+        check_weights(self._models, "saved")
         run_state = collect_run_state(self)
         for name in self.get_model_names():
-            optim, sched = self._optims[name], self._scheds[name]
             state = {
-                "state_dict": self._models[name].state_dict(),
+                **self._model_state(name),
                 "epoch": epoch + 1,
-                "optimizer": None if optim is None else optim.state_dict(),
-                "scheduler": None if sched is None else sched.state_dict(),
                 "val_result": None if val_result is None else float(val_result),
                 **run_state,
             }
             folder = Path(directory) / name
             save_checkpoint(state, folder, is_best=is_best, model_name=model_name)
 
+    def _model_state(self, name: str) -> dict[str, Any]:
+        optim, sched = self._optims[name], self._scheds[name]
+        return {
+            "state_dict": self._models[name].state_dict(),
+            "optimizer": None if optim is None else optim.state_dict(),
+            "scheduler": None if sched is None else sched.state_dict(),
+        }
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a trainer keeps beside its registered models and is to come back on resuming.
+
+        Trainers that keep something say so here, with numbers, text, tensors, and lists and
+        dicts of them, and take it back in `load_extra_state`.
+        """
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave in the run that is resumed."""
+
     def resume_model_if_exist(self, directory: str) -> int:
-        """Go on from the newest checkpoints in `directory`, if all models have one of one epoch.
+        """Go on from the newest in `directory` that holds all models: checkpoints or a snapshot.
+
+        What is damaged is named and passed over. From a snapshot, the epoch that was under way
+        is gone on with where it was.
 
         Returns:
             The number of epochs that are done; 0 if there is nothing to go on from.
         """
-        found = self._find_resumable(Path(directory))
-        if not found:
+        found = find_progress(Path(directory), self.get_model_names())
+        if found is None:
             print(f"No checkpoint in {directory}: training starts from scratch")
             return 0
-        for name, (path, checkpoint) in found.items():
-            restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
-        path, checkpoint = next(iter(found.values()))
-        restore_run_state(self, checkpoint)
-        done = int(checkpoint["epoch"])
+        for name, checkpoint in found.models.items():
+            parts = self._models[name], self._optims[name], self._scheds[name]
+            restore(checkpoint, found.path, *parts)
+        restore_run_state(self, found.state)
+        self._interrupted = found.state if found.steps else None
+        batches = found.state.get("num_batches")
+        self._first_step = found.epochs * batches + found.steps if batches else None
+        self._announce(found)
+        return found.epochs
+
+    def _announce(self, found: Progress) -> None:
+        within = f" and {found.steps} batches of the next" if found.steps else ""
         print(
-            f"*** RESUMING after epoch {done} from {', '.join(str(p) for p, _ in found.values())}"
+            f"*** RESUMING after epoch {found.epochs}{within} from {found.files}"
             " (to train anew instead, choose another OUTPUT_DIR or delete this one) ***"
         )
-        return done
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the models' weights from `directory`/<model name>.
@@ -143,13 +166,3 @@ class ModelKeeper:
             return checkpoint_name(epoch)
         epochs = common_epochs(folders)
         return checkpoint_name(epochs[0]) if epochs else BEST
-
-    def _find_resumable(self, directory: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
-        """Return path and content of every model's newest checkpoint, all of one epoch."""
-        names = self.get_model_names()
-        for file in resume_candidates([directory / name for name in names]) if names else []:
-            paths = {name: directory / name / file for name in names}
-            found = {name: (path, load_checkpoint(path)) for name, path in paths.items()}
-            if len({checkpoint.get("epoch") for _, checkpoint in found.values()}) == 1:
-                return found
-        return {}

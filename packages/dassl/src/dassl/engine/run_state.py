@@ -6,21 +6,30 @@ from typing import Any
 import numpy as np
 import torch
 
+from dassl.data.seeding import loader_seed, set_loader_seed
+
 
 def collect_run_state(trainer: Any) -> dict[str, Any]:
-    """Return, as plain data, the best result, the gradient scaler and all generators.
-
-    If something watches the trainer (`trainer.watch`), also the time that the run took so far.
-    """
+    """Return, as plain data, the best result, the gradient scaler, all generators, the seeds of
+    the training loaders, what the trainer keeps of its own, and, if something watches it
+    (`trainer.watch`), the time that the run took so far."""
     scaler = getattr(trainer, "scaler", None)
     best = getattr(trainer, "best_result", None)
     watch = getattr(trainer, "watch", None)
     return {
         "best_result": None if best is None else float(best),
         "scaler": None if scaler is None else scaler.state_dict(),
-        "generators": _generators(),
+        "generators": generators(),
+        "loader_seeds": [loader_seed(loader) for loader in train_loaders(trainer)],
+        "num_batches": getattr(trainer, "num_batches", None),
+        "extra": trainer.extra_state(),
         "spent": None if watch is None else watch.spent(),
     }
+
+
+def train_loaders(trainer: Any) -> list[Any]:
+    """Return the loaders of labelled and unlabelled images; None for one that is not there."""
+    return [getattr(trainer, name, None) for name in ("train_loader_x", "train_loader_u")]
 
 
 def restore_run_state(trainer: Any, checkpoint: dict[str, Any]) -> None:
@@ -29,13 +38,18 @@ def restore_run_state(trainer: Any, checkpoint: dict[str, Any]) -> None:
         trainer.best_result = checkpoint["best_result"]
     if checkpoint.get("scaler") and getattr(trainer, "scaler", None) is not None:
         trainer.scaler.load_state_dict(checkpoint["scaler"])
+    seeds = checkpoint.get("loader_seeds") or (None, None)  # older ones have none
+    for loader, seed in zip(train_loaders(trainer), seeds, strict=True):
+        set_loader_seed(loader, seed)
+    trainer.load_extra_state(checkpoint.get("extra") or {})
     if checkpoint.get("generators"):
-        _set_generators(checkpoint["generators"])
+        set_generators(checkpoint["generators"])
     if checkpoint.get("spent") and getattr(trainer, "watch", None) is not None:
         trainer.watch.go_on_from(checkpoint["spent"], int(checkpoint["epoch"]))
 
 
-def _generators() -> dict[str, Any]:
+def generators() -> dict[str, Any]:
+    """Return the states of Python's, numpy's and torch's generators."""
     state: Any = np.random.get_state()
     kind, keys, position, has_gauss, gauss = state
     used_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
@@ -47,7 +61,8 @@ def _generators() -> dict[str, Any]:
     }
 
 
-def _set_generators(state: dict[str, Any]) -> None:
+def set_generators(state: dict[str, Any]) -> None:
+    """Put back what `generators` returned."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])

@@ -17,8 +17,10 @@ from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import check_availability, count_num_param, load_pretrained_weights
 from dassl.utils.checkpoints import BEST
+from dassl.utils.interval import Interval
 
-from .base import TrainerBase
+from .progress import ProgressKeeper
+from .resuming import has_progress
 
 
 class SimpleNet(nn.Module):
@@ -66,7 +68,7 @@ class SimpleNet(nn.Module):
         return (logits, features) if return_feature else logits
 
 
-class SimpleTrainer(TrainerBase):
+class SimpleTrainer(ProgressKeeper):
     """A trainer of one data set's classifier.
 
     Attributes:
@@ -80,6 +82,7 @@ class SimpleTrainer(TrainerBase):
         super().__init__()
         self.check_cfg(cfg)
         check_availability(cfg.TEST.FINAL_MODEL, ["last_step", "best_val"], "TEST.FINAL_MODEL")
+        self._interval = Interval(cfg.TRAIN.CHECKPOINT_EVERY, "TRAIN.CHECKPOINT_EVERY")
         use_cuda = torch.cuda.is_available() and cfg.USE_CUDA
         self.device = torch.device("cuda" if use_cuda else "cpu")
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
@@ -119,31 +122,42 @@ class SimpleTrainer(TrainerBase):
     def train(self) -> None:  # type: ignore[override]
         """Train from `start_epoch` to `max_epoch`, then test."""
         super().train(self.start_epoch, self.max_epoch)
+        self._remove_snapshots()
 
     def before_train(self) -> None:
-        """Resume if there is something to resume from, and open the TensorBoard files.
+        """Resume if there is something to resume from, find out whether there is room for
+        checkpoints, and open the TensorBoard files.
 
         Raises:
             FileNotFoundError: RESUME is set, and there is nothing to go on from.
+            OSError: there is no room.
             ValueError: the best model on the validation set is wanted, but there is no such set.
         """
-        if self._selects_on_val() and self.val_loader is None:
+        if self._validates() and self.val_loader is None:
             raise ValueError(
                 "TEST.FINAL_MODEL is best_val, but the data set has no validation images: "
                 "set it to last_step"
             )
-        self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
-        if self.cfg.RESUME and not self.start_epoch:
-            raise FileNotFoundError(
-                f"RESUME is {self.cfg.RESUME!r}, where not every one of "
-                f"{self.get_model_names()} has a checkpoint to go on from"
-            )
-        self.init_writer(str(Path(self.output_dir) / "tensorboard"))
+        self._resume()
+        self._prepare_folder(self.cfg.TRAIN.CHECKPOINT_FREQ, keeps_best=self._validates())
+        self._interval.restart()
+        self.init_writer(str(Path(self.output_dir) / "tensorboard"), self._first_step)
         self.time_start = time.time()
+
+    def _resume(self) -> None:
+        """Go on from OUTPUT_DIR, or from RESUME where that has nothing yet."""
+        given, names = self.cfg.RESUME, self.get_model_names()
+        anew = given and not has_progress(Path(self.output_dir), names)
+        self.start_epoch = self.resume_model_if_exist(given if anew else self.output_dir)
+        if anew and not self.start_epoch and self._interrupted is None:
+            raise FileNotFoundError(
+                f"RESUME is {given!r}, where not every one of {names} has a checkpoint to go on "
+                "from"
+            )
 
     def after_epoch(self) -> None:
         """Save the model if it is the best so far, if one is due, and after the last epoch."""
-        if self._selects_on_val():
+        if self._validates():
             self._save_if_best()
         done = self.epoch + 1
         frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
@@ -154,7 +168,7 @@ class SimpleTrainer(TrainerBase):
         """Test the final model, unless TEST.NO_TEST, and say how long it all took."""
         print("Finish training")
         if not self.cfg.TEST.NO_TEST:
-            if self._selects_on_val():
+            if self._validates():
                 print("The model that was best on the validation set is tested")
                 self.load_model(self.output_dir)
             else:
@@ -194,7 +208,8 @@ class SimpleTrainer(TrainerBase):
     def _to_device(self, value: Tensor) -> Tensor:
         return value.to(self.device, non_blocking=True)
 
-    def _selects_on_val(self) -> bool:
+    def _validates(self) -> bool:
+        """Say whether the model that is best on the validation images is kept."""
         return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
 
     def _save_if_best(self) -> None:

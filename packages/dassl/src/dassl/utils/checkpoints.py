@@ -4,8 +4,9 @@ import os
 import pickle
 import re
 import shutil
+import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from . import plain_pickle
 from .tools import StrPath
+from .whole_files import write_whole
 
 BEST = "model-best.pth.tar"
 POINTER = "checkpoint"  # text file: the name of the newest checkpoint beside it
@@ -47,11 +49,11 @@ def save_checkpoint(
     if remove_module_from_keys:
         state = {**state, "state_dict": strip_module(state["state_dict"])}
     path = folder / (model_name or checkpoint_name(state["epoch"]))
-    _write(path, lambda part: torch.save(state, part))
+    write_whole(path, lambda part: torch.save(state, part))
     print(f"Checkpoint saved to {path}")
     if is_best:
-        _write(folder / BEST, lambda part: shutil.copyfile(path, part))
-    _write(folder / POINTER, lambda part: part.write_text(path.name + "\n"))
+        write_whole(folder / BEST, lambda part: shutil.copyfile(path, part))
+    write_whole(folder / POINTER, lambda part: part.write_text(path.name + "\n"))
 
 
 def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
@@ -84,6 +86,22 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
             f"{fpath} holds a {type(content).__name__} and no checkpoint, which has a 'state_dict'"
         )
     return content
+
+
+def load_intact(path: Path) -> dict[str, Any]:
+    """Like `load_checkpoint`, but also compare the checksums that torch writes and never reads.
+
+    Raises:
+        ValueError: as there, or a byte is not what it was.
+    """
+    checkpoint = load_checkpoint(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if (entry := archive.testzip()) is not None:
+                raise ValueError(f"{path} is damaged: {entry} in it is not what was saved")
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} holds no checkpoint, but a {type(checkpoint).__name__}")
+    return checkpoint
 
 
 def _read(path: StrPath) -> dict[str, Any]:
@@ -187,15 +205,6 @@ def _pointed(folder: Path) -> str | None:
     pointer = folder / POINTER
     name = pointer.read_bytes()[:100].decode(errors="replace").strip() if pointer.is_file() else ""
     return name if re.fullmatch(r"model[\w.-]*", name) and (folder / name).is_file() else None
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file beside `path`, see it to the disk, and put it in place of `path`."""
-    part = path.with_name(f".{path.name}.part")
-    write(part)
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def _first_line(error: Exception) -> str:

@@ -44,6 +44,16 @@ class AverageMeter:
         self._ema = self._ema * 0.9 + value * 0.1
         self.count += n
 
+    def state_dict(self) -> dict[str, float]:
+        """Return all of it as plain numbers; this waits for the device the values live on."""
+        values = {"val": self._val, "sum": self._sum, "ema": self._ema, "count": self.count}
+        return {name: float(value) for name, value in values.items()}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Take over what `state_dict` returned."""
+        self._val, self._sum, self._ema = state["val"], state["sum"], state["ema"]
+        self.count = int(state["count"])
+
     @property
     def val(self) -> float:
         return float(self._val)
@@ -81,6 +91,15 @@ class MetricMeter:
                 self.meters[name].update(value)
             except (TypeError, ValueError) as error:
                 raise TypeError(f"metric {name!r} is not a single number: {error}") from error
+
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        """Return all of it as plain numbers; this waits for the device the values live on."""
+        return {name: meter.state_dict() for name, meter in self.meters.items()}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Take over what `state_dict` returned."""
+        for name, values in state.items():
+            self.meters[name].load_state_dict(values)
 
     def __str__(self) -> str:
         return self.delimiter.join(

@@ -1,0 +1,130 @@
+"""Signals that end a run: SIGTERM and SIGUSR1, which schedulers send, and Ctrl-C.
+
+They act at once, except within `patiently`: there they are noted, and whoever works there asks
+`stop_requested` when nothing is half done, saves, and calls `stop`.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+EXIT_STOPPED = 75  # sysexits.h: a temporary failure, to be tried again
+_NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")  # not all systems have them all
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
+
+class Stopped(SystemExit):
+    """A run was stopped by a signal; the same command continues it. Its code is EXIT_STOPPED."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(EXIT_STOPPED)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class _State:
+    """Of this process. Forked children, such as loaders' workers, have the parent's in `pid`."""
+
+    pid: int | None = None  # the process that listens; None: nobody does
+    patient = False
+    received: int | None = None
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Listen to the signals: they raise `Stopped`, and Ctrl-C raises KeyboardInterrupt.
+
+    Within another `stop_signals`, or off the main thread, it does nothing. Why the run was
+    stopped is printed at the end of the outermost.
+    """
+    if _State.pid == os.getpid() or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    _State.pid, _State.patient, _State.received = os.getpid(), False, None
+    try:
+        for number, handler in before.items():
+            # a shell lets its background jobs ignore Ctrl-C: so it shall stay
+            if number != signal.SIGINT or handler is not signal.SIG_IGN:
+                signal.signal(number, _on_signal)
+        yield
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        _State.pid, _State.patient, _State.received = None, False, None
+
+
+@contextmanager
+def patiently() -> Iterator[None]:
+    """Let signals only be noted. One that was not acted upon stops the run at the end."""
+    with _patience(True):
+        yield
+    if not _State.patient and stop_requested():
+        stop()
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Within `patiently`, let signals act at once again."""
+    with _patience(False):
+        if stop_requested():
+            stop()
+        yield
+
+
+@contextmanager
+def _patience(patient: bool) -> Iterator[None]:
+    before, _State.patient = _State.patient, patient
+    try:
+        yield
+    finally:
+        _State.patient = before
+
+
+def stop_requested() -> bool:
+    """Say whether a signal came; quick enough to be asked after every step."""
+    return _State.received is not None
+
+
+def stop(where: str = "") -> NoReturn:
+    """End the run as the signal wants it; `where` says up to where everything is saved.
+
+    Raises:
+        KeyboardInterrupt: it was Ctrl-C.
+        Stopped: it was another.
+    """
+    number = signal.Signals(_State.received or signal.SIGTERM)
+    saved = f", saved up to {where}" if where else ""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt(f"interrupted{saved}: the same command continues")
+    raise Stopped(f"stopped by {number.name}{saved}: the same command continues")
+
+
+def ignore_stop_signals(worker: int = 0) -> None:
+    """Leave the signals to the main process. They reach loaders' workers too when they are sent
+    to a group of processes, as Ctrl-C is; `worker` is a number that loaders give."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> Any:
+    if _State.pid != os.getpid():  # a worker that was forked a moment ago
+        return
+    first = _State.received is None
+    if first:
+        _State.received = number
+    # schedulers may send several, to the script and to us: the first one does
+    if (first and not _State.patient) or (number == signal.SIGINT and not first):
+        stop()
+    if number == signal.SIGINT:  # print is not allowed here
+        os.write(2, b"\nfinishing this step and saving; Ctrl-C again stops without saving\n")
