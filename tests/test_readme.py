@@ -14,9 +14,9 @@ from tools.demo import script_folders
 TEXT = (REPO / "README.md").read_text()
 
 
-def commands() -> list[str]:
+def commands(text: str = TEXT) -> list[str]:
     """The indented lines that are commands, continued lines joined, comments cut."""
-    joined = re.sub(r"\\\n\s*", "", TEXT)
+    joined = re.sub(r"\\\n\s*", "", text)
     lines = [
         line[4:].partition(" #")[0].strip() for line in joined.splitlines() if line[:4] == "    "
     ]
