@@ -2,10 +2,13 @@
 VENV := .venv/bin
 METHODS ?= ZeroshotCLIP MMRL MMRLPlus
 
-.PHONY: demo test test-slow test-browser lint format audit setup
+.PHONY: demo help test test-slow test-browser coverage lint types format audit setup
 
 demo: .venv/.ready  ## base-to-new on drawn pictures: every method of METHODS, three seeds
 	$(VENV)/python -m tools.demo $(METHODS)
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
 
 test: .venv/.ready  ## the default tests: CPU, no network, no data
 	$(VENV)/python -m pytest -q
@@ -19,18 +22,25 @@ test-browser: .venv/.ready  ## the report's page in Chromium, which root gets fr
 	  echo "no Chromium here, and it cannot be installed: the browser tests will be skipped"
 	$(VENV)/python -m pytest -q -rs -m browser
 
-lint: .venv/.ready
+coverage: .venv/.ready  ## the default tests, and the lines that none of them reaches
+	COVERAGE_CORE=$$($(VENV)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+	  $(VENV)/python -m pytest -q --cov --cov-report=term-missing
+
+lint: .venv/.ready  ## style
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 
-format: .venv/.ready
+types: .venv/.ready  ## types of frozen_clip and the engine
+	$(VENV)/mypy
+
+format: .venv/.ready  ## what of style a program can put right
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
 
 audit: .venv/.ready  ## known vulnerabilities of what is installed, where a service answers
 	$(VENV)/python -m tools.audit
 
-setup: .venv/.ready
+setup: .venv/.ready  ## nothing but .venv
 
 .venv/.ready: requirements.txt packages/dassl/pyproject.toml scripts/setup.sh
 	bash scripts/setup.sh

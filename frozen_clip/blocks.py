@@ -4,18 +4,30 @@ A block is `x + attention(ln_1(x))`, then `x + mlp(ln_2(x))`. The weights are th
 of `clip.model.ResidualAttentionBlock`; only the order of work differs from it.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from clip.model import ResidualAttentionBlock
 
 
-def queries_keys_values(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def queries_keys_values(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise rows (..., D) and project them: three tensors (..., D)."""
     attn = block.attn
-    return F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
+    q, k, v = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
+    return q, k, v
 
 
 def attend(
-    block: nn.Module, q_NLD: Tensor, k_NSD: Tensor, v_NSD: Tensor, mask_LS: Tensor | None = None
+    block: ResidualAttentionBlock,
+    q_NLD: Tensor,
+    k_NSD: Tensor,
+    v_NSD: Tensor,
+    mask_LS: Tensor | None = None,
 ) -> Tensor:
     """Multi-head attention of L queries over S keys, before the output projection: (N, L, D).
 
@@ -26,7 +38,7 @@ def attend(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LS).transpose(1, 2).flatten(2)
 
 
-def finish(block: nn.Module, x: Tensor, attended: Tensor) -> Tensor:
+def finish(block: ResidualAttentionBlock, x: Tensor, attended: Tensor) -> Tensor:
     """The rest of the block for rows `x` (..., D) and what they attended to (..., D)."""
     x = x + F.linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
     return x + block.mlp.c_proj(quick_gelu(block.mlp.c_fc(block.ln_2(x))))

@@ -1,7 +1,10 @@
 """`FrozenCLIP`: a CLIP that cannot be woken, and the only handle trainers have on it."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +13,9 @@ from frozen_clip import prompts as prompting
 from frozen_clip.prompts import Prompts
 from frozen_clip.text import TextTower
 from frozen_clip.vision import VisionTower
+
+if TYPE_CHECKING:
+    from clip.model import CLIP, VisionTransformer
 
 
 class FrozenCLIP(nn.Module):
@@ -22,7 +28,7 @@ class FrozenCLIP(nn.Module):
     known_ids: token ids that the weights have word vectors for; None for all
     """
 
-    def __init__(self, clip_model: nn.Module, name: str, known_ids: Tensor | None = None):
+    def __init__(self, clip_model: CLIP, name: str, known_ids: Tensor | None = None):
         super().__init__()
         self.name = name
         self.known_ids = known_ids
@@ -32,11 +38,11 @@ class FrozenCLIP(nn.Module):
         self.image_size = int(clip_model.visual.input_resolution)
         self.embed_dim = clip_model.text_projection.shape[1]
 
-    def train(self, mode: bool = True) -> "FrozenCLIP":
+    def train(self, mode: bool = True) -> FrozenCLIP:
         """Stays in evaluation mode, whatever is asked."""
         return super().train(False)
 
-    def requires_grad_(self, requires_grad: bool = True) -> "FrozenCLIP":
+    def requires_grad_(self, requires_grad: bool = True) -> FrozenCLIP:
         if requires_grad:
             raise ValueError("FrozenCLIP stays frozen: train a module of your own beside it")
         return super().requires_grad_(False)
@@ -61,7 +67,7 @@ class FrozenCLIP(nn.Module):
                 f"{self.name} is a ResNet CLIP: it has no tokens to edit. Methods that learn "
                 "tokens in the vision tower need a ViT, for example ViT-B/16"
             )
-        return VisionTower(self.clip.visual)
+        return VisionTower(cast("VisionTransformer", self.clip.visual))
 
     @property
     def vision_projection(self) -> Tensor:

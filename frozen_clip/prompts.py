@@ -107,7 +107,7 @@ def build(ids_CL: Tensor, longest_head: int | None = None) -> Prompts:
     """
     ends = ids_CL.argmax(dim=1)  # end of text has the largest id
     agree = (ids_CL == ids_CL[0]).all(dim=0).long().cumprod(0).sum()
-    head = int(min(agree, ends.min(), longest_head or len(ids_CL[0])))
+    head = min(int(agree), int(ends.min()), longest_head or len(ids_CL[0]))
     place_C = torch.argsort(torch.argsort(ends, stable=True))
     tails = tuple(
         ids_CL[ends == end][:, head : int(end) + 1] for end in torch.unique(ends, sorted=True)

@@ -6,22 +6,28 @@ class computes its own tail, which attends to the head's keys and values. The re
 and every gradient, equals running each full prompt by itself.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from frozen_clip.blocks import attend, finish, queries_keys_values
 from frozen_clip.edits import Edits
 from frozen_clip.prompts import Prompts
 
+if TYPE_CHECKING:
+    from clip.model import CLIP, ResidualAttentionBlock
+
 # Rows of tails whose activations a backward pass keeps; of more, it recomputes them in parts.
 MOST_ROWS = 16_384
 
 Groups = tuple[tuple[int, int], ...]  # (classes, tail length) of each run of equal tails
+_Precision = tuple[torch.device, torch.dtype, torch.dtype | None]  # the last: of autocast
 
 
 class _Rows(NamedTuple):
@@ -47,12 +53,14 @@ class TextTower:
     head's word embeddings, before positions are added.
     """
 
-    def __init__(self, clip_model: nn.Module):
+    def __init__(self, clip_model: CLIP):
         self.clip = clip_model
         self.blocks = clip_model.transformer.resblocks
         self.layers = len(self.blocks)
         self.width = clip_model.ln_final.weight.shape[0]
-        self._constant: WeakKeyDictionary[Prompts, dict] = WeakKeyDictionary()
+        self._constant: WeakKeyDictionary[Prompts, dict[tuple[int, _Precision], _Rows]] = (
+            WeakKeyDictionary()
+        )
 
     def __call__(
         self, prompts: Prompts, edits: Edits | None = None, tail_words: Tensor | None = None
@@ -95,7 +103,7 @@ class TextTower:
                 known[key] = _Rows(head, self._run_tails(words_1RD, _groups(prompts), from_head))
         return known[key]
 
-    def _precision(self) -> tuple:
+    def _precision(self) -> _Precision:
         weight = self.clip.text_projection
         kind = weight.device.type
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
@@ -192,7 +200,7 @@ def _parts(groups: Groups, most_rows: int) -> Iterator[Groups]:
 
 
 def _attend_tails(
-    block: nn.Module,
+    block: ResidualAttentionBlock,
     q_BCQD: Tensor,
     k_BCTD: Tensor,
     v_BCTD: Tensor,

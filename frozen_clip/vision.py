@@ -1,12 +1,17 @@
 """The vision tower: CLIP's frozen ViT, driven layer by layer with edits."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from frozen_clip.blocks import attend, finish, queries_keys_values
 from frozen_clip.edits import Edits
+
+if TYPE_CHECKING:
+    from clip.model import VisionTransformer
 
 
 class VisionTokens(NamedTuple):
@@ -23,7 +28,7 @@ class VisionTower:
     the blocks, `width` is their D. Layer 0 is the input, in front of `ln_pre`.
     """
 
-    def __init__(self, visual: nn.Module):
+    def __init__(self, visual: VisionTransformer):
         self.visual = visual
         self.blocks = visual.transformer.resblocks
         self.layers = len(self.blocks)

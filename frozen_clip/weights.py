@@ -5,12 +5,15 @@ SHA-256 by the `clip` package), a local file (one of these archives, known by it
 a plain state dict), or 'small', the little model that ships with this repository.
 """
 
+from __future__ import annotations
+
 import difflib
 import hashlib
 import os
 import warnings
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +21,9 @@ from torch import Tensor, nn
 
 from frozen_clip.allocator import return_freed_memory
 from frozen_clip.model import FrozenCLIP
+
+if TYPE_CHECKING:
+    from clip.model import CLIP
 
 SMALL = "small"
 SMALL_FILE = Path(__file__).parents[1] / "tools" / "small_clip" / "weights.npz"
@@ -31,7 +37,7 @@ def load(
     name: str,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    download_root: str | os.PathLike | None = None,
+    download_root: str | os.PathLike[str] | None = None,
     products: torch.dtype | None = None,
 ) -> FrozenCLIP:
     """A frozen CLIP by name or file, its weights in `dtype` (float16: as OpenAI converts).
@@ -67,7 +73,7 @@ def names() -> list[str]:
     return [SMALL, *clip.available_models()]
 
 
-def _find(name: str, download_root: str | os.PathLike | None) -> Path:
+def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
     """The local file behind a name, downloaded if need be, or behind a path."""
     from clip import clip
 
@@ -150,7 +156,7 @@ def _read_small(path: Path) -> tuple[StateDict, Tensor]:
     return state, ids
 
 
-def build(state: StateDict, source: str = "state dict") -> nn.Module:
+def build(state: StateDict, source: str = "state dict") -> CLIP:
     """`clip.model.CLIP` with these weights; its sizes are read from the shapes.
 
     Raises ValueError when names or shapes are not those of an OpenAI CLIP.
@@ -186,7 +192,7 @@ def _stored(tensor: Tensor) -> int:
     return tensor.untyped_storage().nbytes() // tensor.element_size()
 
 
-def _sizes(state: StateDict) -> dict:
+def _sizes(state: StateDict) -> dict[str, Any]:
     """The constructor arguments of `clip.model.CLIP` that fit a state dict."""
     width = state["ln_final.weight"].shape[0]
     return {
@@ -200,7 +206,7 @@ def _sizes(state: StateDict) -> dict:
     }
 
 
-def _vision_sizes(state: StateDict) -> dict:
+def _vision_sizes(state: StateDict) -> dict[str, Any]:
     if "visual.proj" in state:
         patch = state["visual.conv1.weight"].shape[-1]
         grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)

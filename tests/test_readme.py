@@ -15,9 +15,9 @@ TEXT = (REPO / "README.md").read_text()
 WITH_DOCS = TEXT + (REPO / "docs" / "RESULTS.md").read_text()
 
 
-def commands() -> list[str]:
+def commands(text: str = WITH_DOCS) -> list[str]:
     """The indented lines that are commands, continued lines joined, comments cut."""
-    joined = re.sub(r"\\\n\s*", "", WITH_DOCS)
+    joined = re.sub(r"\\\n\s*", "", text)
     lines = [
         line[4:].partition(" #")[0].strip() for line in joined.splitlines() if line[:4] == "    "
     ]

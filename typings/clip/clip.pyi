@@ -1,0 +1,9 @@
+from torch import Tensor
+
+_MODELS: dict[str, str]
+
+def _download(url: str, root: str = ...) -> str: ...
+def available_models() -> list[str]: ...
+def tokenize(
+    texts: str | list[str], context_length: int = 77, truncate: bool = False
+) -> Tensor: ...
