@@ -181,9 +181,11 @@ def test_by_the_command(how, name, toy, tmp_path, capsys):
         run = str(run_with(tmp_path / "file.pth"))
         flags = {"--model-dir": ("--eval-only", how, run), "--resume": (how, run)}.get(how, ())
         arguments = command(toy, "MMRL", out, *flags, opts=() if flags else (how, run))
-    assert train.main(arguments) == 2
-    message = capsys.readouterr().err
-    assert ".pth" in message and message.count("\n") < 6
+    # in its own folder a run passes over a damaged checkpoint, and says so
+    assert train.main(arguments) == (0 if how == "OUTPUT_DIR" else 2)
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") < 6
+    assert ".pth" in (printed.err if how in ("--model-dir", "MODEL.BACKBONE.NAME") else printed.out)
     assert not marker.exists()
 
 

@@ -1,5 +1,6 @@
 """One run in its folder: the lock, exit codes, and what must not change its numbers."""
 
+import hashlib
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import warnings
 
+import clip
 import pytest
 import torch
 
@@ -89,14 +91,15 @@ def test_a_folder_that_cannot_be_written_to(flags, toy, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert train.main(command(toy, "ZeroshotCLIP", tmp_path / "file" / "run", *flags)) == 2
     message = capsys.readouterr().err
-    assert "cannot be written to (Not a directory); choose another --output-dir" in message
+    assert f"{tmp_path / 'file'} is a file; choose another --output-dir" in message
 
 
 # Exit codes
 
 
 def test_a_loss_that_is_no_number_exits_with_3(toy, tmp_path, capsys):
-    opts = ("OPTIM.LR", "1e30", "OPTIM.WARMUP_EPOCH", "-1", "OPTIM.MAX_EPOCH", "50")
+    rates = ("OPTIM.LR", "1e6", "OPTIM.WEIGHT_DECAY", "1e6")
+    opts = (*rates, "OPTIM.WARMUP_EPOCH", "-1", "OPTIM.MAX_EPOCH", "50")
     assert train.main(command(toy, "MMRL", tmp_path, opts=opts)) == 3
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1
@@ -176,7 +179,7 @@ def test_caches(plain, toy, tmp_path, monkeypatch):
     assert_same_run(tmp_path, plain)
 
 
-def test_how_the_backbone_is_stored(toy, tmp_path):
+def test_how_the_backbone_is_stored(toy, tmp_path, monkeypatch):
     """By the name 'small', as a state dict, that inside a checkpoint, and as OpenAI's archives."""
     model = frozen_clip.load("small").clip
     torch.save(model.state_dict(), tmp_path / "state.pt")
@@ -185,6 +188,8 @@ def test_how_the_backbone_is_stored(toy, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.trace(model, example).save(str(tmp_path / "archive.pt"))
+    digest = hashlib.sha256((tmp_path / "archive.pt").read_bytes()).hexdigest()
+    monkeypatch.setitem(clip.clip._MODELS, "traced", f"https://example.org/{digest}/archive.pt")
     runs = []
     files = [tmp_path / f"{name}.pt" for name in ("state", "checkpoint", "archive")]
     for name in ("small", *files):

@@ -1,4 +1,4 @@
-"""Every command of the README is one that works: names, files, flags and targets exist."""
+"""Every command of the README and docs/RESULTS.md works: names, files, flags, targets exist."""
 
 import re
 import shlex
@@ -12,9 +12,10 @@ from tests.toy_run import REPO
 from tools.demo import script_folders
 
 TEXT = (REPO / "README.md").read_text()
+WITH_DOCS = TEXT + (REPO / "docs" / "RESULTS.md").read_text()
 
 
-def commands(text: str = TEXT) -> list[str]:
+def commands(text: str = WITH_DOCS) -> list[str]:
     """The indented lines that are commands, continued lines joined, comments cut."""
     joined = re.sub(r"\\\n\s*", "", text)
     lines = [

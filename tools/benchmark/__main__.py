@@ -11,7 +11,6 @@ number of classes.
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -139,11 +138,13 @@ def measure_all(args: argparse.Namespace) -> None:
 
     import torch
 
+    from experiment.machine import device_name
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and "fp16" in args.precisions:
         raise ValueError("--precisions fp16 needs a GPU; on a CPU fp32 and bf16 can be measured")
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor()
-    print(f"{device} ({name}), {torch.get_num_threads()} threads, torch {torch.__version__}")
+    name, threads = device_name(torch.device(device)), torch.get_num_threads()
+    print(f"{name}, {threads} threads, torch {torch.__version__}")
     sizes = args.sizes or (SIZES[:3] if args.quick else [*SIZES, *OURS_ALONE])
     record = []
     for method, precision, (classes, batch) in product(args.methods, args.precisions, sizes):

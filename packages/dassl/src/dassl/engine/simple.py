@@ -151,8 +151,9 @@ class SimpleTrainer(ProgressKeeper):
         self.start_epoch = self.resume_model_if_exist(given if anew else self.output_dir)
         if anew and not self.start_epoch and self._interrupted is None:
             raise FileNotFoundError(
-                f"RESUME is {given!r}, where not every one of {names} has a checkpoint to go on "
-                "from"
+                f"RESUME is {given!r}, where not every one of {names} has a sound checkpoint to "
+                "go on from (one that is damaged is named above). Give the folder of another "
+                "run, or leave it out to start afresh"
             )
 
     def after_epoch(self) -> None:

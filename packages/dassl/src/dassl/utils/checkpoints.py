@@ -99,8 +99,6 @@ def load_intact(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             if (entry := archive.testzip()) is not None:
                 raise ValueError(f"{path} is damaged: {entry} in it is not what was saved")
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f"{path} holds no checkpoint, but a {type(checkpoint).__name__}")
     return checkpoint
 
 
