@@ -10,6 +10,7 @@ For example, inserting K learned tokens before layer 6 of both towers:
 `plain` asks for the unedited class token too: the zero-shot teacher is the same object.
 """
 
+from frozen_clip.allocator import ask_for_huge_pages
 from frozen_clip.edits import Edit, Edits, blend, insert, overwrite
 from frozen_clip.model import FrozenCLIP
 from frozen_clip.prompts import Prompts
@@ -26,3 +27,5 @@ __all__ = [
     "names",
     "overwrite",
 ]
+
+ask_for_huge_pages()

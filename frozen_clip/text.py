@@ -227,8 +227,11 @@ def _attend_tails(
 
 
 def _by_attention_head(rows: Tensor, heads: int) -> Tensor:
-    """Rows (B, ..., L, D) as (B, A, ..., L, D / A) of A attention heads."""
-    return rows.unflatten(-1, (heads, -1)).movedim(-2, 1)
+    """Rows (B, ..., L, D) as (B, A, ..., L, D / A) of A attention heads.
+
+    Copied here once: products would copy them for each of its operands, and keep the copies.
+    """
+    return rows.unflatten(-1, (heads, -1)).movedim(-2, 1).contiguous()
 
 
 def _causal(rows: int, before: int, device: torch.device) -> Tensor:

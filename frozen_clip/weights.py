@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frozen_clip.allocator import return_freed_memory
 from frozen_clip.model import FrozenCLIP
 
 if TYPE_CHECKING:
@@ -55,8 +54,6 @@ def load(
         state, known_ids = _read_small(SMALL_FILE)
     else:
         state = _read_file(_find(name, download_root))
-    if torch.device(device).type == "cpu":
-        return_freed_memory()
     model = build(state, source=name)
     model.to(dtype=torch.float32)
     if dtype != torch.float32:

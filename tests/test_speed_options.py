@@ -1,13 +1,16 @@
 """TRAIN.COMPILE, evaluation in parts, and memory given back: no number changes."""
 
 import functools
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from frozen_clip import allocator
-from tests.toy_run import build, command
+from tests.toy_run import REPO, build, command
 from trainers import compiled
 from trainers.parts import LargestParts
 
@@ -114,9 +117,28 @@ def test_parts_shrink_until_they_fit(capsys):
         parts(never, images)
 
 
-def test_the_users_own_setting_of_malloc_wins(monkeypatch):
-    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1000000")
-    assert not allocator.return_freed_memory()
-    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_")
-    monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("", ""))
-    assert not allocator.return_freed_memory()
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+USES_HUGE_PAGES = """
+from experiment.config import default_config
+default_config()  # imports all that a run imports before its first tensor
+import torch
+x = torch.ones(32 << 20)
+lines = open("/proc/self/smaps_rollup").read().splitlines()
+print(next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages")))
+"""
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.is_file() or "[never]" in HUGE_PAGES.read_text(), reason="Linux offers none"
+)
+@pytest.mark.parametrize(("wish", "least"), [({}, 100_000), ({"THP_MEM_ALLOC_ENABLE": "0"}, 0)])
+def test_tensors_stand_on_huge_pages_unless_the_user_says_no(wish, least):
+    environment = {k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"} | wish
+    command = [sys.executable, "-W", "ignore", "-c", USES_HUGE_PAGES]
+    done = subprocess.run(
+        command, env=environment, cwd=REPO, capture_output=True, text=True, check=True
+    )
+    kilobytes = int(done.stdout.splitlines()[-1])
+    assert kilobytes >= least and (
+        least or kilobytes < 100_000 or "[always]" in HUGE_PAGES.read_text()
+    )

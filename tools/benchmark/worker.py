@@ -21,7 +21,6 @@ from torch import Tensor  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from frozen_clip import FrozenCLIP  # noqa: E402
-from frozen_clip.allocator import return_freed_memory  # noqa: E402
 from frozen_clip.weights import lower_products  # noqa: E402
 from tools.benchmark import plain  # noqa: E402
 from trainers import mmrl, mmrl_plus  # noqa: E402
@@ -80,11 +79,8 @@ def build_method(case: Case) -> mmrl.MMRLMethod:
 
     torch.manual_seed(0)
     clip = FrozenCLIP(CLIP(*VIT_B16).to(case.device), "random ViT-B/16")
-    if case.side != "plain":  # as `frozen_clip.load` does
-        if case.device == "cpu":
-            return_freed_memory()
-        if case.precision != "fp32":
-            lower_products(clip.clip, DTYPES[case.precision])
+    if case.side != "plain" and case.precision != "fp32":  # as `frozen_clip.load` does
+        lower_products(clip.clip, DTYPES[case.precision])
     with autocast(case):
         return build_method_around(case, clip)
 
