@@ -16,10 +16,7 @@ test: .venv/.ready  ## the default tests: CPU, no network, no data
 test-slow: .venv/.ready  ## the tests that take long
 	$(VENV)/python -m pytest -q -m slow
 
-test-browser: .venv/.ready  ## the report's page in Chromium, which root gets from apt if it is missing
-	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
-	  { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } || \
-	  echo "no Chromium here, and it cannot be installed: the browser tests will be skipped"
+test-browser: .venv/.ready  ## the report in Chromium (apt install chromium chromium-driver)
 	$(VENV)/python -m pytest -q -rs -m browser
 
 coverage: .venv/.ready  ## the default tests, and the lines that none of them reaches

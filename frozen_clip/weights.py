@@ -57,7 +57,7 @@ def load(
     model = build(state, source=name)
     model.to(dtype=torch.float32)
     if dtype != torch.float32:
-        _lower(model, dtype, CONVERTED_BY_OPENAI)
+        _lower(model, dtype)
     if products is not None:
         lower_products(model, products)
     return FrozenCLIP(model.to(device), name, known_ids)
@@ -228,15 +228,20 @@ def _count(state: StateDict, prefix: str) -> int:
 
 
 def lower_products(model: nn.Module, dtype: torch.dtype) -> None:
-    """Convert what autocast(dtype) would at every use, but for the first convolution, whose
-    format is the CLIP's `dtype`, that of learned tokens."""
-    _lower(model, dtype, CONVERTED_BY_AUTOCAST)
+    """Convert what autocast(dtype) would at every use.
+
+    But for the first convolution, whose format is the CLIP's `dtype`, that of learned tokens, and
+    the two projections, to which a method may add something before they are used.
+    """
+    for module in model.modules():
+        if isinstance(module, CONVERTED_BY_AUTOCAST):
+            module.to(dtype)
 
 
-def _lower(model: nn.Module, dtype: torch.dtype, kinds: tuple[type[nn.Module], ...]) -> None:
+def _lower(model: nn.Module, dtype: torch.dtype) -> None:
     """Weights of products in `dtype`; norms and embeddings stay float32, as OpenAI has it."""
     for module in model.modules():
-        if isinstance(module, kinds):
+        if isinstance(module, CONVERTED_BY_OPENAI):
             module.to(dtype)
     for name, parameter in model.named_parameters():
         if name in ("text_projection", "visual.proj"):

@@ -28,7 +28,7 @@ PARENTS = {
     ("promptsrc", "ivlp"),
     ("vpt", "ivlp"),
 }
-SHARED = {"base", "checkpoints", "checks", "context", "public", "templates", "yaml_files"}
+SHARED = {"base", "checkpoints", "checks", "context", "method", "public", "templates", "yaml_files"}
 
 ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
     "dassl.config": {"get_cfg_default", "clean_cfg"},

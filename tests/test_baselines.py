@@ -13,8 +13,8 @@ from tests.test_frozen_clip import WORDS, assert_same
 from tests.toy_run import build, classify, command
 from tools.benchmark import plain
 from trainers import cocoop, coop, ivlp, maple, vpt
-from trainers.base import normalize
 from trainers.context import Context
+from trainers.method import normalize
 from trainers.promptsrc import gaussian_weights
 from trainers.templates import SELECTED_TEMPLATES
 

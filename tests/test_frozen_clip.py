@@ -164,7 +164,8 @@ def test_under_autocast_inserted_tokens_promote_the_stream():
 def test_weights_converted_once_give_the_same_bits_under_autocast(dtype):
     once = FrozenCLIP(plain.random_clip(), "random")
     lower_products(once.clip, dtype)
-    assert once.dtype == torch.float32 and once.vision_projection.dtype == dtype
+    assert once.dtype == torch.float32 and once.clip.visual.conv1.weight.dtype == torch.float32
+    assert once.clip.transformer.resblocks[0].mlp.c_fc.weight.dtype == dtype
     tokens, images = torch.randn(2, 3, 64, requires_grad=True), torch.randn(2, 3, 32, 32)
 
     def results(clip):
@@ -172,7 +173,7 @@ def test_weights_converted_once_give_the_same_bits_under_autocast(dtype):
         edits = make_edits([2, 3], tokens, beta=0.3)
         with torch.autocast("cpu", dtype):
             w, v = clip.text(prompts, edits), clip.vision(images, edits, rows=4, plain=True)
-            f = v.edited @ clip.vision_projection
+            f = v.edited @ (clip.vision_projection + 0.1 * tokens[0].mT @ tokens[0, :, :32])
         return [w, f, v.plain, gradients(w, tokens), gradients(f, tokens)]
 
     assert all(map(torch.equal, results(once), results(CLIP)))

@@ -14,9 +14,9 @@ from tests.golden_files import (
     total_loss,
 )
 from trainers import cocoop, coop, maple, promptsrc
-from trainers.base import normalize
 from trainers.context import MOST_WORDS, Context
 from trainers.ivlp import IndependentPrompts
+from trainers.method import normalize
 from trainers.templates import IMAGENET_TEMPLATES
 from trainers.zsclip import ZeroshotMethod
 

@@ -6,11 +6,9 @@ about devices, precision and checkpoints is here and nowhere else.
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -29,52 +27,11 @@ from trainers.checks import (
     check_tensors,
     cuda_is_used,
 )
+from trainers.method import Method
 from trainers.parts import LargestParts
 from trainers.public import PublicNames
 from trainers.templates import template_of
 from trainers.yaml_files import read_yaml
-
-
-def normalize(x: Tensor) -> Tensor:
-    """Unit length along the last axis, in float32 whatever autocast says."""
-    return F.normalize(x.float(), dim=-1)
-
-
-def cosine_logits(f: Tensor, w: Tensor, scale: Tensor | float) -> Tensor:
-    """`scale * cos` of normalised features (N, E) and (C, E), in float32: (N, C)."""
-    with torch.autocast(f.device.type, enabled=False):
-        return scale * f @ w.mT
-
-
-class Method(nn.Module):
-    """A method's maths around a frozen CLIP; `learner` owns every trained parameter.
-
-    To be given by a method: `text_features()`, constants of the weights (C, E), or None where
-    they depend on the image; and `classify(images, w, seen)`, logits (N, C) given those, where
-    `seen` says whether the classes are those of training. One that trains on more than the
-    cross-entropy of its answer also gives the three methods below.
-    """
-
-    def __init__(self, clip: FrozenCLIP, learner: nn.Module):
-        super().__init__()
-        self.clip = clip
-        self.learner = learner
-
-    def forward(self, images: Tensor) -> Any:
-        """The outputs of a training step on normalised images (N, 3, H, W)."""
-        return self.classify(images, self.text_features(), seen=True)
-
-    def losses(self, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
-        """Named terms, whose sum is minimised."""
-        return {"ce": F.cross_entropy(outputs, labels)}
-
-    def training_logits(self, outputs: Any) -> Tensor:
-        """The logits (N, C) that the training accuracy is of."""
-        return outputs
-
-    def describe(self, seen: bool) -> dict[str, object]:
-        """How `classify` makes logits of features, for people who use it elsewhere."""
-        return {"scale": float(self.clip.scale), "logits": "scale * (f @ w.T)"}
 
 
 class CLIPTrainer(TrainerX):

@@ -14,9 +14,9 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts, overwrite
-from trainers.base import cosine_logits, normalize
 from trainers.context import Context
 from trainers.coop import ContextLearner, CoOp, CoOpMethod
+from trainers.method import cosine_logits, normalize
 from trainers.public import PublicNames, PublicTensor
 
 REDUCTION = 16  # of the meta-net's bottleneck

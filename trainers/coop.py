@@ -18,8 +18,9 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts, overwrite
 from frozen_clip import prompts as prompting
-from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
+from trainers.base import CLIPTrainer
 from trainers.context import Context
+from trainers.method import Method, cosine_logits, normalize
 from trainers.public import PublicNames, PublicTensor
 
 POSITIONS = ("end", "middle", "front")

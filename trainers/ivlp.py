@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
-from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
+from trainers.base import CLIPTrainer
 from trainers.context import (
     MOST_WORDS,
     Context,
@@ -26,6 +26,7 @@ from trainers.context import (
     text_edits,
     vision_edits,
 )
+from trainers.method import Method, cosine_logits, normalize
 from trainers.public import PublicNames, PublicTensor
 
 

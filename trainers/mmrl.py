@@ -23,7 +23,8 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import Edits, FrozenCLIP, Prompts, insert, overwrite
-from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
+from trainers.base import CLIPTrainer
+from trainers.method import Method, cosine_logits, normalize
 from trainers.public import PublicNames, PublicTensor
 
 SCALE = 100.0  # the paper's constant temperature, not CLIP's logit_scale

@@ -21,9 +21,9 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
-from trainers.base import cosine_logits, normalize
 from trainers.ivlp import IVLP, IVLPMethod
 from trainers.ivlp import from_public as from_public  # the tensors are IVLP's
+from trainers.method import cosine_logits, normalize
 from trainers.templates import IMAGENET_TEMPLATES
 
 

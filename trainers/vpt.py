@@ -12,9 +12,10 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
-from trainers.base import CLIPTrainer, normalize
+from trainers.base import CLIPTrainer
 from trainers.checks import check_template
 from trainers.ivlp import IVLP, VISION_TOKENS, IVLPMethod, VisionPrompts
+from trainers.method import normalize
 from trainers.public import PublicNames
 
 

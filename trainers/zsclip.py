@@ -10,7 +10,8 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
-from trainers.base import CLIPTrainer, Method, cosine_logits, normalize
+from trainers.base import CLIPTrainer
+from trainers.method import Method, cosine_logits, normalize
 from trainers.templates import SELECTED_TEMPLATES
 
 

@@ -36,9 +36,8 @@ TOLERANCE = {
 def run(case: dict) -> dict:
     """One measurement in a process of its own. RuntimeError with its last words if it fails."""
     command = [sys.executable, "-m", "tools.benchmark.worker", json.dumps(case)]
-    environment = dict(os.environ)
-    if case["side"] == "plain":  # frozen_clip asks for huge pages, which plain code does not
-        environment["THP_MEM_ALLOC_ENABLE"] = "0"
+    # frozen_clip asks for huge pages, which plain code does not
+    environment = os.environ | {"THP_MEM_ALLOC_ENABLE": "0" if case["side"] == "plain" else "1"}
     done = subprocess.run(
         command, cwd=REPO, env=environment, capture_output=True, text=True, check=False
     )

@@ -1,7 +1,7 @@
 """Every key the engine knows, with its default value.
 
-The tree is that of Dassl.pytorch 0.6.3, so that configuration files written for it merge, and
-TRAIN.CHECKPOINT_EVERY.
+The tree is that of Dassl.pytorch 0.6.3, so that configuration files written for it merge;
+TRAIN.CHECKPOINT_EVERY is added.
 """
 
 from yacs.config import CfgNode
