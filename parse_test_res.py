@@ -13,7 +13,7 @@ such run is averaged, and no such data set counts in the row of averages. The st
 the population's (numpy's default), as in the papers.
 
 Exit status: 0 with at least one result, even if runs are unfinished (1 then with --strict); 1 with
-none; 2 for bad arguments.
+none; 2 for bad arguments; 130 after Ctrl-C.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from experiment.command import Parser
 from tools.results.against import differences, find_method
 from tools.results.cells import Measure
 from tools.results.exact import METRICS
@@ -43,9 +44,7 @@ from tools.results.tables import ROWS, TEXT_FORMATS, Style, draw_grids
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("directory", type=Path, help="a run, an experiment, or a tree of runs")
     add(
@@ -159,7 +158,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not given.runs:
             return nothing_found(options)
         text = report(given, options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except (OSError, ValueError) as error:
+        if "debug" in options:
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(text.rstrip("\n"))

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     from experiment.config import build_config  # late: --help must not wait for torch
     from experiment.lock import output_lock
-    from experiment.record import missing_folders, remove_empty
+    from experiment.record import check_continues, missing_folders, remove_empty
 
     cfg, notes = build_config(args)
     check_data(cfg)
@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> None:
     made = missing_folders(output)
     try:
         with output_lock(output):
+            if not args.eval_only:
+                check_continues(cfg, output)  # a run that ends meanwhile may change the answer
             run_alone(args, cfg, notes, start)
     finally:
         remove_empty(made)
@@ -111,12 +113,11 @@ def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> 
 
 def check_places(args: argparse.Namespace, cfg, output: Path) -> None:
     """What can be said of the run's folders before anything is written."""
-    from experiment.record import check_continues, check_output, check_resume
+    from experiment.record import check_output, check_resume
 
     check_output(output)
     if not args.eval_only:
         check_resume(cfg)
-        check_continues(cfg, output)
 
 
 def check_data(cfg) -> None:
@@ -178,8 +179,11 @@ def execute(trainer, args: argparse.Namespace, cfg, output: Path, start: float) 
     else:
         trainer.train()
     if "accuracy" in watch.results:
+        load_epoch = args.load_epoch if args.eval_only else None
+        asked = {"eval_only": args.eval_only, "load_epoch": load_epoch}
+        write_results(cfg, watch.results, output, **asked)  # kept, whatever details may meet
         more = details(watch, output, args.eval_only)
-        write_results(cfg, watch.results, output, eval_only=args.eval_only, **more)
+        write_results(cfg, watch.results, output, **asked, **more)
 
 
 def load_weights(trainer, args: argparse.Namespace) -> None:

@@ -1,6 +1,19 @@
-"""Nested settings as flat keys."""
+"""Nested settings as flat keys, and which of these change no result."""
 
 from collections.abc import Iterator
+
+# Keys that may change between a run and its continuation without changing what it computes.
+INCIDENTAL = {
+    "OUTPUT_DIR",
+    "RESUME",
+    "VERBOSE",
+    "DATASET.ROOT",
+    "DATALOADER.NUM_WORKERS",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+    "TEST.SAVE_PREDICTIONS",
+    "TRAIN.CHECKPOINT_EVERY",
+}
 
 
 def flatten(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -48,8 +48,10 @@ def _take(directory: Path) -> int | None:
         while not _is_current(handle, path):  # the run before removed it a moment ago
             os.close(handle)
             handle = _open_locked(path)
+        _sign(handle, path)
     except OSError as error:
         if error.errno in _NO_LOCKS:
+            path.unlink(missing_ok=True)
             print(f"{directory} is on a disk without locks: see to it that one run uses it")
             return None
         raise OSError(
@@ -57,8 +59,6 @@ def _take(directory: Path) -> int | None:
             "another --output-dir"
         ) from error
     _held.add(handle)
-    os.ftruncate(handle, 0)
-    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}, {_now()}\n".encode())
     return handle
 
 
@@ -79,6 +79,17 @@ def _open_locked(path: Path) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def _sign(handle: int, path: Path) -> None:
+    """Say in the file who holds it; where that fails, nobody does."""
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}, {_now()}\n".encode())
+    except OSError:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+        raise
 
 
 def _is_current(handle: int, path: Path) -> bool:

@@ -3,6 +3,7 @@
 import json
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,23 +12,11 @@ import yaml
 from yacs.config import CfgNode
 
 from dassl.utils.whole_files import write_whole
-from experiment.flat import flatten
+from experiment.flat import INCIDENTAL, flatten
 
 if TYPE_CHECKING:
     from dassl.engine import SimpleTrainer
 
-# Keys that may change between a run and its continuation without changing what it computes.
-INCIDENTAL = {
-    "OUTPUT_DIR",
-    "RESUME",
-    "VERBOSE",
-    "DATASET.ROOT",
-    "DATALOADER.NUM_WORKERS",
-    "TRAIN.PRINT_FREQ",
-    "TRAIN.CHECKPOINT_FREQ",
-    "TEST.SAVE_PREDICTIONS",
-    "TRAIN.CHECKPOINT_EVERY",
-}
 CLASSES = "classes.json"
 PREDICTIONS = "predictions.csv"
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "dassl")
@@ -82,7 +71,7 @@ def missing_folders(directory: Path) -> list[Path]:
 def remove_empty(folders: list[Path]) -> None:
     """Remove those that hold nothing: a run that was refused leaves no trace."""
     for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
+        with suppress(OSError):  # not empty, or another run removed it
             folder.rmdir()
 
 
@@ -154,7 +143,7 @@ def commit() -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
 

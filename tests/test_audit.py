@@ -1,5 +1,6 @@
 """tools.audit: a finding fails, no answer does not, and both are said."""
 
+import importlib.util
 import json
 import subprocess
 from types import SimpleNamespace
@@ -20,6 +21,8 @@ def answers(monkeypatch):
     def give(**by_service):
         def run(command, **_):
             answer = by_service[command[command.index("-s") + 1]]
+            if answer == "no memory":
+                raise OSError(12, "Cannot allocate memory")
             if answer == "hangs":
                 raise subprocess.TimeoutExpired(command, 120)
             if isinstance(answer, list):
@@ -29,6 +32,7 @@ def answers(monkeypatch):
             return SimpleNamespace(stderr=answer)
 
         monkeypatch.setattr(subprocess, "run", run)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
 
     return give
 
@@ -41,6 +45,7 @@ def answers(monkeypatch):
         ([SKIPPED], [BAD], 1, "1 to mend"),
         ([SKIPPED], "Trace\nno route to host", 0, "osv gave no answer: no route to host"),
         ("", "hangs", 0, "nothing was checked"),
+        ([GOOD], "no memory", 0, "osv gave no answer: [Errno 12] Cannot allocate memory"),
     ],
 )
 def test_answers(pypi, osv, code, says, answers, capsys):
@@ -54,3 +59,10 @@ def test_what_is_known_does_not_fail(answers, capsys, monkeypatch):
     answers(pypi=[BAD], osv=[BAD])
     assert audit.main([]) == 0
     assert "(known: nothing here opens such files)" in capsys.readouterr().out
+
+
+def test_without_pip_audit_nothing_passes(answers, capsys, monkeypatch):
+    answers(pypi=[GOOD], osv=[GOOD])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert audit.main([]) == 2
+    assert "pip-audit is not installed" in capsys.readouterr().err

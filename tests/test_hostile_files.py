@@ -21,6 +21,7 @@ from tests.test_hostile_pickles import Hostile
 from tests.toy_run import REPO, command
 from tools.benchmark.worker import Memory
 from tools.data.toy import toy_counts
+from tools.report.settings import read_settings
 from tools.small_clip import weights
 from trainers.yaml_files import read_yaml
 
@@ -71,6 +72,13 @@ def test_hostile_yaml(text, tmp_path):
     with memory_of(50), pytest.raises(ValueError, match=r"mine\.yaml") as told:
         read_yaml(file)
     assert not marker.exists() and str(told.value).count("\n") < 8
+
+    run = tmp_path / "run"
+    run.mkdir()
+    file.rename(run / "config.yaml")
+    with memory_of(50), pytest.raises(ValueError) as told:
+        read_settings(run)
+    assert not marker.exists() and "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("place", ["--config-file", "--dataset-config-file", "per_dataset"])

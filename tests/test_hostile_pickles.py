@@ -77,14 +77,32 @@ def by_global(name: bytes):
     return write
 
 
-def rewritten(path: Path, data: bytes, compression=zipfile.ZIP_STORED, weights: int = 4) -> None:
-    """A file of torch.save with another pickle in it, and another size of its one tensor."""
+def changing(name: bytes):
+    """A good pickle that first sets an attribute of what is found under a name."""
+    state = b"(dX\x04\x00\x00\x00evilK\x01s"
+
+    def write(path: Path, marker: Path) -> None:
+        rewritten(path, b"", before=b"\x80\x02c" + name + b"\nN" + state + b"\x86b0")
+
+    return write
+
+
+def rewritten(
+    path: Path,
+    data: bytes,
+    compression=zipfile.ZIP_STORED,
+    weights: int = 4,
+    before: bytes = b"",
+) -> None:
+    """A file of torch.save with another pickle in it, or more of it, and another size of its one
+    tensor."""
     stream = io.BytesIO()
     torch.save({"state_dict": {"w": torch.ones(1)}, "epoch": 1}, stream)
     with zipfile.ZipFile(stream) as good, zipfile.ZipFile(path, "w", compression) as bad:
         for name in good.namelist():
             content = good.read(name)
-            content = data if name.endswith("/data.pkl") and data else content
+            if name.endswith("/data.pkl"):
+                content = before + (data or content)
             bad.writestr(name, bytes(weights) if name.endswith("/data/0") else content)
 
 
@@ -113,6 +131,8 @@ HOSTILE = {
     "eval": by_global(b"builtins\neval"),
     "a name behind dots": by_global(b"torch\nserialization.os.mkdir"),
     "an optimiser's helper": by_global(b"torch.optim.optimizer\nos.mkdir"),
+    "a changed class": changing(b"collections\nCounter"),
+    "a changed function": changing(b"torch._utils\n_rebuild_tensor_v2"),
     "bytes that double": doubling,
     "a table of two billion": lambda p, m: rewritten(p, b"\x80\x02]r\xff\xff\xff\x7f."),
     "a zip bomb": lambda p, m: rewritten(p, b"", zipfile.ZIP_DEFLATED, weights=30 << 20),

@@ -57,7 +57,7 @@ def test_a_killed_process_holds_nothing(tmp_path):
         "import os, sys, time; from pathlib import Path; from experiment.lock import output_lock\n"
         f"with output_lock(Path({str(tmp_path)!r})):\n"
         "    child = os.fork()\n"
-        "    if child: print(child, flush=True)\n"
+        "    if not child: print(os.getpid(), flush=True)\n"
         "    time.sleep(60)\n"
     )
     holder = subprocess.Popen(
@@ -84,6 +84,23 @@ def test_a_disk_without_locks_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("experiment.lock.fcntl.flock", flock)
     with output_lock(tmp_path):
         assert "without locks" in capsys.readouterr().out
+        assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_leaves_no_lock(tmp_path, monkeypatch):
+    import errno
+
+    def write(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("experiment.lock.os.write", write)
+        with pytest.raises(OSError, match=r"No space.*choose another"), output_lock(tmp_path):
+            pass
+    assert os.listdir(tmp_path) == []
+    with output_lock(tmp_path):  # nor a handle that holds it
+        pass
 
 
 @pytest.mark.parametrize("flags", [(), ("--eval-only",)])

@@ -333,3 +333,22 @@ def test_lines_fit_and_no_heavy_imports(tmp_path):
     assert "loaded: set()" in done.stdout
     tables = [line for line in done.stdout.splitlines() if str(tmp_path) not in line]
     assert max(map(len, tables)) <= 100
+
+
+def test_debug_and_an_interrupt(tmp_path, monkeypatch, capsys):
+    with pytest.raises(FileNotFoundError):
+        main([str(tmp_path / "nowhere"), "--debug"])
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("parse_test_res.find_given", interrupted)
+    assert main([str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_runs_of_one_seed_in_folders_of_other_names_all_count(tmp_path, capsys):
+    for name, correct in (("first", 6561), ("second", 6723)):
+        write(tmp_path / "mine" / name / "results.json", results(correct, seed=1))
+    assert main([str(tmp_path / "mine"), "--format", "csv"]) == 0
+    assert ",accuracy,,82.0,1.0,1.3859292911256331,2,2,,complete," in capsys.readouterr().out

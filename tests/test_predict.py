@@ -1,6 +1,7 @@
 """`python -m tools.predict` and `tools.predict.load`: a trained method on pictures."""
 
 import csv
+import functools
 import json
 import shlex
 import shutil
@@ -10,15 +11,18 @@ import zlib
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import train
+from dassl.utils import read_image
+from dassl.utils.tools import TooLarge
 from tests.test_plugins import TRAINER, forgotten, tiles  # noqa: F401
 from tests.test_plugins import command as plugin_command
 from tests.toy_run import CLASSES, REPO, build, classify, command, trainer_names
 from tools.predict import load
 from tools.predict.__main__ import check_args, main, parse_args, read_classes
-from tools.predict.pictures import find_pictures
+from tools.predict.pictures import find_pictures, reason
 
 SAVE = ("TEST.SAVE_PREDICTIONS", "True")
 
@@ -351,6 +355,15 @@ def test_names_without_meaning_are_told_every_time(toy, tmp_path, picture):
         assert len(warned) == 1
 
 
+def test_no_part_of_a_file_is_left(run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tools.predict.text_cache.os.replace", full)
+    load(run)
+    assert not list((run / "text_features").iterdir())
+
+
 def test_few_are_kept(run, monkeypatch):
     monkeypatch.setattr("tools.predict.text_cache.MOST_FILES", 2)
     for name in ("red circle", "pink ring", "green star"):
@@ -361,9 +374,9 @@ def test_few_are_kept(run, monkeypatch):
 # Pictures
 
 
-def bomb() -> bytes:
-    """A PNG that says it has 30,000 x 30,000 pixels."""
-    size = (30_000).to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
+def bomb(edge: int = 30_000) -> bytes:
+    """A PNG that says it has edge x edge pixels."""
+    size = edge.to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
     parts = b""
     for kind, content in ((b"IHDR", size), (b"IDAT", zlib.compress(b"\0" * 99)), (b"IEND", b"")):
         parts += len(content).to_bytes(4, "big") + kind + content
@@ -400,6 +413,16 @@ def test_bad_pictures_are_skipped_and_listed(run, tmp_path, picture, capsys):
     assert f"  {folder / 'cut.png'}: damaged" in shown.err
     assert main(["--model-dir", str(run), str(folder / "cut.png")]) == 1
     assert not capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_too_many_pixels_are_no_damage(tmp_path):
+    file = tmp_path / "large.png"
+    file.write_bytes(bomb(10_000))
+    with pytest.raises(OSError) as refusal:
+        read_image(file)
+    assert isinstance(refusal.value.__cause__, TooLarge)
+    assert reason(refusal.value) == "refused for its size: 10000 x 10000 pixels are too many"
 
 
 def test_folders_are_walked_in_order(tmp_path):
@@ -441,6 +464,21 @@ def test_folders_that_are_no_runs(run, runs, picture, tmp_path, capsys):
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("NAME: MMRL", "NAME: Mine"))
     assert "--plugin FILE" in refused(capsys, "--model-dir", run, picture)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("TRAINER.MMRL.REP_LAYERS", [2, 13], "REP_LAYERS is [2, 13]; allowed for"),
+        ("DATALOADER.TEST.BATCH_SIZE", 0, "DATALOADER.TEST.BATCH_SIZE is 0; allowed is"),
+    ],
+)
+def test_values_that_are_not_allowed(key, value, message, run, picture, capsys):
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    *above, name = key.split(".")
+    functools.reduce(dict.__getitem__, above, tree)[name] = value
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    assert message in refused(capsys, "--model-dir", run, picture)
 
 
 def test_damaged_names(run, picture, capsys):

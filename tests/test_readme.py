@@ -6,6 +6,8 @@ import shlex
 import pytest
 
 import parse_test_res
+import tools.predict.__main__
+import tools.report.__main__
 import train
 from experiment.config import build_config
 from tests.toy_run import REPO
@@ -53,6 +55,20 @@ def test_training_commands(command, monkeypatch):
 @pytest.mark.parametrize("command", [c for c in commands() if "parse_test_res.py" in c])
 def test_table_commands(command):
     assert parse_test_res.parse_arguments(shlex.split(command)[2:]).directory.parts[0] == "output"
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "tools.report" in c])
+def test_report_commands(command):
+    assert tools.report.__main__.parse_arguments(shlex.split(command)[3:]).output.parts == (
+        "output",
+    )
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "tools.predict" in c])
+def test_predict_commands(command):
+    args = tools.predict.__main__.parse_args(shlex.split(command)[3:])
+    tools.predict.__main__.check_args(args)
+    assert args.model_dir.parts[0] == "output"
 
 
 def test_methods_of_the_demo():

@@ -87,9 +87,10 @@ def test_classes_are_written_down(trained):
 
 
 def test_eval_only_records_what_applies(trained, toy, tmp_path):
-    flags = ("--eval-only", "--model-dir", str(trained[0]))
+    flags = ("--eval-only", "--model-dir", str(trained[0]), "--load-epoch", "2")
     opts = (*SAVE, "DATASET.SUBSAMPLE_CLASSES", "new")
     record = run(command(toy, "MMRL", tmp_path, *flags, opts=opts), tmp_path)
+    assert record["eval_only"] and record["load_epoch"] == 2
     for key in ("train_seconds", "few_shot_hash", "resumed_from_epoch"):
         assert record[key] is None
     assert record["images_per_second"]["train"] is None
@@ -115,6 +116,18 @@ def test_a_loader_that_shuffles_anew_gives_no_predictions(toy, tmp_path, capsys)
     trainer.test_loader.sampler.sampler = list(reversed(range(9)))
     assert watch.tested() is None and write_predictions(watch, tmp_path) is None
     assert "No predictions.csv" in capsys.readouterr().out
+
+
+def test_a_result_outlives_what_goes_wrong_after_it(toy, tmp_path, monkeypatch):
+    def few_shot_hash(trainer):
+        raise RuntimeError("no details")
+
+    monkeypatch.setattr("experiment.details.few_shot_hash", few_shot_hash)
+    with pytest.raises(RuntimeError, match="no details"):
+        train.main(command(toy, "MMRL", tmp_path))
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert record["complete"] and record["total"] == 9 and record["load_epoch"] is None
+    assert "per_class" not in record
 
 
 def test_zero_shot_trains_nothing(toy, tmp_path):

@@ -10,6 +10,11 @@ import pytest
 from tests.report_files import run_folder, write_config, write_run, write_scalars
 from tests.result_files import EPOCHS, results, trained, write
 from tools.report.__main__ import main
+from tools.report.notices import notices
+from tools.report.selection import Choice
+from tools.report.settings import read_settings
+from tools.report.task import Task
+from tools.results import Measure, find_runs
 
 HOSTILE = "<script>alert(1)</script> $x_{1$ \x01 \u30c6 '\"&"
 VOID = {"meta", "link"}
@@ -267,6 +272,35 @@ def test_what_makes_a_comparison_unfair_is_said(tree):
     assert "dtd, 16 shots, seed 2: CoOp: 222222222222; MMRL: eeeeeeeeeeee" in page.text
     assert "dtd, 16 shots, seed 1" not in page.text
     assert "1 part of the environment not the same in all runs" in page.text
+
+
+def test_paths_below_a_relative_root_are_said_once(tree, monkeypatch):
+    for seed in (1, 2):
+        folder = write_run(run_folder(tree, "few_shot", "dtd", "MMRL", seed))
+        write_config(folder, OPTIM__MAX_EPOCH=10 * seed)
+    monkeypatch.chdir(tree.parent)
+    said = notices_of(Path(tree.name))
+    assert said == ["few_shot/dtd/shots_16/MMRL/vit_b16: OPTIM.MAX_EPOCH"]
+
+
+def notices_of(root: Path) -> list[str]:
+    """What is said of seeds that were run with different settings."""
+    runs = find_runs(root)
+    task = Task(root, runs, Measure(), Choice())
+    found = notices(task, {run.path: read_settings(run.path) for run in runs}, [], [])
+    return [item for notice in found for item in notice.items if "settings" in notice.text]
+
+
+def test_debug_and_an_interrupt(tmp_path, monkeypatch, capsys):
+    with pytest.raises(FileNotFoundError):
+        main([str(tmp_path), "--debug"])
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tools.report.__main__.find_runs", interrupted)
+    assert main([str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_files_that_cannot_be_read(tree, capsys):

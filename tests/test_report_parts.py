@@ -1,12 +1,14 @@
 """The parts of the report: event files, predictions, settings, figures as SVG."""
 
 import re
+import struct
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from matplotlib.figure import Figure
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from tests.report_files import run_folder, write_config, write_run, write_scalars
 from tests.result_files import write
@@ -72,6 +74,17 @@ def test_damaged_event_files(tmp_path):
     curves, notes = read_curves(tmp_path / "tensorboard")
     assert curves == {} and "no scalars could be read" in notes[0]
     assert read_curves(tmp_path / "nowhere") == ({}, [])
+
+
+def test_an_event_file_with_a_record_that_is_no_event(tmp_path):
+    file = next((write_scalars(tmp_path, range(3)) / "tensorboard").iterdir())
+    record = b"\xff" * 16
+    length = struct.pack("<Q", len(record))
+    sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, record)]
+    whole = file.read_bytes()
+    file.write_bytes(whole + length + sums[0] + record + sums[1])
+    curves, notes = read_curves(tmp_path / "tensorboard")
+    assert curves["train/loss"].steps == (0, 1, 2) and [str(file) in n for n in notes] == [True]
 
 
 # ---- predictions

@@ -227,3 +227,10 @@ def test_a_reference_must_be_one_method(tmp_path):
         find_method(grids, "MMRL")
     with pytest.raises(ValueError, match=r"only of CoOp, MMRL/a, MMRL/b; did you mean CoOp\?"):
         find_method(grids, "CoCoOp")
+
+
+def test_a_seed_is_once_in_a_cell(tmp_path):
+    for layout in ("A/c_16shots", "shots_16/A/c"):
+        write(tmp_path / "few_shot/dtd" / layout / "seed1/results.json", results(6561))
+    with pytest.raises(ValueError, match=r"c_16shots/seed1 and .*/c/seed1 are both seed 1"):
+        grids_of(find_runs(tmp_path))

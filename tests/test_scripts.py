@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,23 +170,24 @@ def test_a_sweep_lists_the_methods(arguments, run):
 
 # Stands in for a run that a signal stops: it waits for one and says which.
 WAITER = """#!/usr/bin/env bash
-echo "$@" >> "$RECORD"
 trap 'echo TERM >> "$RECORD"; exit 75' TERM
 trap 'echo USR1 >> "$RECORD"; exit 75' USR1
 trap 'echo INT >> "$RECORD"; exit 130' INT
+echo "$@" >> "$RECORD"
 while :; do sleep 0.02; done
 """
 
 
+@pytest.mark.parametrize("done", [False, True])  # True: it was at its end when the signal came
 @pytest.mark.parametrize("script", ["mmrl/base2new_train.sh", "all/base2new.sh"])
 @pytest.mark.parametrize(
     ("name", "whole_group", "code"),
     [("TERM", False, 75), ("USR1", False, 75), ("TERM", True, 75), ("INT", True, 130)],
 )
-def test_a_signal_ends_the_run_and_the_script(script, name, whole_group, code, tmp_path):
+def test_a_signal_ends_the_run_and_the_script(script, name, whole_group, code, done, tmp_path):
     """It reaches the run, which is waited for, and no other run is begun."""
     waiter, record = tmp_path / "waiter.sh", tmp_path / "record"
-    waiter.write_text(WAITER)
+    waiter.write_text(re.sub(r"exit \d+", "exit 0", WAITER) if done else WAITER)
     waiter.chmod(0o755)
     env = {"PYTHON": str(waiter), "RECORD": str(record), "OUTPUT": str(tmp_path), "SEEDS": "1 2"}
     process = subprocess.Popen(
@@ -195,9 +197,8 @@ def test_a_signal_ends_the_run_and_the_script(script, name, whole_group, code, t
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not recorded(tmp_path):
+    while not recorded(tmp_path) and process.poll() is None:
         time.sleep(0.01)
-    time.sleep(0.1)  # its traps are set by then
     number = getattr(signal, f"SIG{name}")
     (os.killpg if whole_group else os.kill)(process.pid, number)
     assert process.wait() == code

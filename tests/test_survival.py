@@ -17,6 +17,11 @@ LONG = (
     *("TRAIN.CHECKPOINT_EVERY", "1 step"),
 )
 
+VARY = {  # what two runs with the same outcome may differ in
+    *("seconds", "train_seconds", "images_per_second"),
+    *("peak_memory_bytes", "resumed_from_epoch"),
+}
+
 
 def finish(arguments: list[str]) -> None:
     from tests import forked
@@ -59,7 +64,7 @@ def outcome(run) -> tuple[dict, dict]:
         state = torch.load(file, weights_only=True)["state_dict"]
         tensors |= {f"{file.relative_to(run)} {name}": value for name, value in state.items()}
     record = json.loads((run / "results.json").read_text())
-    return tensors, {key: value for key, value in record.items() if key != "seconds"}
+    return tensors, {key: value for key, value in record.items() if key not in VARY}
 
 
 def assert_same_outcome(run, whole):

@@ -4,6 +4,7 @@ Asks PyPI's service and then OSV's by pip-audit. A finding that is not in `KNOWN
 neither service answers, or knows the packages, that is said in a line and is no failure.
 """
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -25,6 +26,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def audit() -> int:
+    """See `main`. ValueError without pip-audit: nothing would be asked."""
+    if importlib.util.find_spec("pip_audit") is None:
+        raise ValueError("pip-audit is not installed: pip install pip-audit, or make setup")
     answers = [answer for service in SERVICES if (answer := ask(service)) is not None]
     if not answers:
         print("audit: no service that knows vulnerabilities answered; nothing was checked")
@@ -46,14 +50,15 @@ def ask(service: str) -> list[dict] | None:
         report = Path(folder, "report.json")
         command = [sys.executable, "-m", "pip_audit", "--local", "--skip-editable"]
         command += ["--progress-spinner", "off", "-s", service, "-f", "json", "-o", str(report)]
+        done = None
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=TIMEOUT, check=False
             )
             entries = json.loads(report.read_text())["dependencies"]
         except (subprocess.TimeoutExpired, OSError, ValueError, KeyError) as error:
-            words = done.stderr.strip() if not isinstance(error, subprocess.TimeoutExpired) else ""
-            print(f"audit: {service} gave no answer: {(words or str(error)).splitlines()[-1]:.200}")
+            words = (done.stderr.strip() if done else "") or str(error) or type(error).__name__
+            print(f"audit: {service} gave no answer: {words.splitlines()[-1]:.200}")
             return None
     if not checked(entries):
         print(

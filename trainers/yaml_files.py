@@ -19,12 +19,7 @@ def read_yaml(file: Path) -> dict:
     if file.stat().st_size > MOST_BYTES:
         raise ValueError(f"{file} is larger than any file of settings: is it the right one?")
     try:
-        loader = _Loader(file.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        if node is None:
-            return {}
-        _check_node(node, {})
-        tree = loader.construct_document(node)
+        tree = _tree(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
         remedy = "use spaces, not tabs" if r"'\t'" in str(error) else "correct it there"
         raise ValueError(f"{file} is not valid YAML: {error}; {remedy}") from error
@@ -36,16 +31,28 @@ def read_yaml(file: Path) -> dict:
     return tree
 
 
-class _Loader(yaml.SafeLoader):
-    levels = 0
+def _tree(text: str) -> object:
+    try:
+        return _checked(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:  # read by the slow one, whose message shows the line
+        return _checked(text, yaml.SafeLoader)
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
-        self.levels += 1
-        if self.levels > MOST_LEVELS:
-            raise ValueError(f"line {self.line + 1} is more than {MOST_LEVELS} levels deep")
-        node = super().compose_node(parent, index)
-        self.levels -= 1
-        return node
+
+def _checked(text: str, kind: type) -> object:
+    """What the text holds; its nesting is checked before anything that recurses reads it."""
+    levels = 0
+    for event in yaml.parse(text, Loader=kind):
+        levels += isinstance(event, yaml.CollectionStartEvent)
+        levels -= isinstance(event, yaml.CollectionEndEvent)
+        if levels > MOST_LEVELS:
+            line = event.start_mark.line + 1
+            raise ValueError(f"line {line} is more than {MOST_LEVELS} levels deep")
+    loader = kind(text)
+    node = loader.get_single_node()
+    if node is None:
+        return {}
+    _check_node(node, {})
+    return loader.construct_document(node)
 
 
 def _check_node(node: yaml.Node, known: dict[int, int]) -> int:

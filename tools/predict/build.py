@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from experiment.values import check_values
 from frozen_clip import FrozenCLIP
 from tools.predict.classifier import Classifier
 from tools.predict.runs import Run, read_run
@@ -70,7 +71,6 @@ def _config_of(
     backbone: str | None,
 ) -> CfgNode:
     cfg = run.cfg
-    cfg.DEVICE = str(device)
     cfg.USE_CUDA = device.type == "cuda"
     cfg.VERBOSE = False
     cfg.TEST.EVALUATOR, cfg.TEST.PER_CLASS_RESULT = "Classification", False
@@ -82,6 +82,7 @@ def _config_of(
         node.PREC = precision
     elif device.type == "mps" or (node.PREC == "fp16" and device.type != "cuda"):
         node.PREC = "fp32"
+    check_values(cfg)
     cfg.freeze()
     return cfg
 
@@ -113,6 +114,7 @@ def _method(
     """
     path, state = _checkpoint(trainer, run.folder, epoch)
     clip = trainer.load_clip()
+    trainer.check_learner(clip)
     cache = TextCache(run, trainer.cfg, trainer.device, clip, state)
     w = cache.read() if cached else None
     one_each = getattr(trainer.settings, "CSC", False)  # of each class something was learned

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dassl.data.loader import usable_cores
 from dassl.utils import read_image
+from dassl.utils.tools import TooLarge
 from datasets._cache import IMAGE_SUFFIXES
 
 FEW = 64  # pictures for which starting workers takes longer than they save
@@ -97,7 +98,7 @@ def reason(error: Exception) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, UnidentifiedImageError):
         return "not a picture, or damaged"
-    if isinstance(cause, Image.DecompressionBombError):
+    if isinstance(cause, TooLarge | Image.DecompressionBombError):
         return f"refused for its size: {cause}"
     if isinstance(cause, FileNotFoundError | PermissionError):
         return cause.strerror or str(cause)

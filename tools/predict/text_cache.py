@@ -65,8 +65,11 @@ class TextCache:
         with contextlib.suppress(OSError):
             self.file.parent.mkdir(exist_ok=True)
             content = save({"w": w.float().cpu().contiguous()}, metadata={"key": self.key})
-            part.write_bytes(content)
-            os.replace(part, self.file)
+            try:
+                part.write_bytes(content)
+                os.replace(part, self.file)
+            finally:  # no room, or interrupted
+                part.unlink(missing_ok=True)
             kept = sorted(self.file.parent.glob("*.safetensors"), key=os.path.getmtime)
             for old in kept[:-MOST_FILES]:
                 old.unlink()

@@ -14,15 +14,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiment.command import Parser, guarded
 from tools.results import Measure, find_runs
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="python -m tools.report", description=__doc__)
     add = parser.add_argument
     add("output", type=Path, help="a folder of runs, such as output/")
     add("-o", "--out", type=Path, default=Path("report.html"), help="the page (%(default)s)")
@@ -69,20 +66,18 @@ def check(given: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     given = parse_arguments(argv)
-    try:
-        check(given)
-        runs = find_runs(given.output)
-        if not runs:
-            raise FileNotFoundError(
-                f"no runs in '{given.output}': a run is a folder with log.txt or results.json"
-            )
-        damaged = write_report(given, runs)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return guarded(lambda: report(given), given)
+
+
+def report(given: argparse.Namespace) -> int:
+    """The exit status; raises OSError or ValueError for what cannot be reported on."""
+    check(given)
+    runs = find_runs(given.output)
+    if not runs:
+        raise FileNotFoundError(
+            f"no runs in '{given.output}': a run is a folder with log.txt or results.json"
+        )
+    damaged = write_report(given, runs)
     for line in damaged:
         print(f"could not be read: {line}", file=sys.stderr)
     return 1 if damaged else 0

@@ -49,4 +49,4 @@ def _unlike_pictures(task: Task) -> list[str]:
 def _unlike_seeds(task: Task, settings: dict[Path, Settings]) -> list[str]:
     read = [(run, settings[run.path]) for run in task.runs if run.protocol and run.path in settings]
     found = uneven(read, lambda run: run.path.parent)
-    return [f"{task.root / place}: {', '.join(keys)}" for place, keys in found.items()]
+    return [f"{place.relative_to(task.root)}: {', '.join(keys)}" for place, keys in found.items()]

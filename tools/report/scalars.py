@@ -26,8 +26,10 @@ def read_curves(folder: Path, longest: int = LONGEST) -> tuple[dict[str, Curve],
     """
     joined: dict[str, dict[int, float]] = {}
     notes = []
-    for file, tags in _event_files(folder):
-        if not tags and file.stat().st_size:
+    for file, (_, tags, damaged) in _event_files(folder):
+        if damaged:
+            notes.append(f"{file}: damaged; what stands before that is shown")
+        elif not tags and file.stat().st_size:
             notes.append(f"{file}: no scalars could be read")
         for tag, points in tags.items():
             first = min(points)
@@ -36,26 +38,36 @@ def read_curves(folder: Path, longest: int = LONGEST) -> tuple[dict[str, Curve],
     return {tag: _thinned(sorted(points.items()), longest) for tag, points in joined.items()}, notes
 
 
-def _event_files(folder: Path) -> list[tuple[Path, dict[str, dict[int, float]]]]:
-    """Every event file with its {tag: {step: value}}, in the order in which they were begun."""
+class _Content(NamedTuple):
+    """Of one file: time of its first scalar in seconds, {tag: {step: value}}."""
+
+    begun: float
+    tags: dict[str, dict[int, float]]
+    damaged: bool
+
+
+def _event_files(folder: Path) -> list[tuple[Path, _Content]]:
+    """Every event file with what it holds, in the order in which they were begun."""
     files = [path for path in folder.glob("*tfevents*") if path.is_file()]
-    found = [(_read(file), file) for file in files]
-    return [
-        (file, tags) for (_, tags), file in sorted(found, key=lambda item: (item[0][0], item[1]))
-    ]
+    found = [(file, _read(file)) for file in files]
+    return sorted(found, key=lambda item: (item[1].begun, item[0]))
 
 
-def _read(file: Path) -> tuple[float, dict[str, dict[int, float]]]:
-    """(time of the first scalar in seconds, {tag: {step: value}}) of one file."""
+def _read(file: Path) -> _Content:
+    from google.protobuf.message import DecodeError
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every file's end
     events = EventAccumulator(str(file), size_guidance={SCALARS: 0})
-    events.Reload()
+    damaged = False
+    try:
+        events.Reload()
+    except DecodeError:  # a whole record that is no event
+        damaged = True
     tags = {tag: events.Scalars(tag) for tag in events.Tags()[SCALARS]}
     begun = min((points[0].wall_time for points in tags.values() if points), default=math.inf)
     values = {tag: {p.step: p.value for p in points} for tag, points in tags.items() if points}
-    return begun, values
+    return _Content(begun, values, damaged)
 
 
 def _thinned(points: Sequence[tuple[int, float]], longest: int) -> Curve:

@@ -4,19 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from experiment.flat import flatten
+from experiment.flat import INCIDENTAL, flatten
 from tools.results import Run
 from tools.results.places import natural_key
+from trainers.yaml_files import read_yaml
 
-PLANNED = {
-    # the axes of the tables themselves
+PLANNED = INCIDENTAL | {  # and the axes of the tables themselves
     *("SEED", "TRAINER.NAME", "DATASET.NAME", "DATASET.PATH"),
     *("DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "TASK"),
-    # what changes no result
-    *("OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS"),
-    *("TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TEST.SAVE_PREDICTIONS"),
 }
 AXES: dict[str, Callable[[Run], object]] = {
     "data set": lambda run: run.dataset,
@@ -31,16 +26,14 @@ def read_settings(run: Path) -> Settings:
 
     Raises OSError or ValueError when it cannot be read.
     """
+    file = run / "config.yaml"
     try:
-        tree = yaml.load((run / "config.yaml").read_text(), Loader=_LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
+        tree = read_yaml(file)
+    except ValueError as error:  # in a line, without the file, which the reader of this adds
+        raise ValueError(" ".join(str(error).removeprefix(f"{file} ").split())) from error
+    if not tree:
         raise ValueError("holds no settings")
     return {key: _text(value) for key, value in flatten(tree) if key not in PLANNED}
-
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _text(value: Any) -> str:

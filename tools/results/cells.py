@@ -59,14 +59,29 @@ def signed(value: float) -> str:
 
 
 def cell_of(runs: Iterable[Run], metric: str, due: Iterable[int] = ()) -> Cell:
-    """The cell of the seeds of one thing; the seeds of `runs` and those in `due` are due."""
+    """The cell of the seeds of one thing; the seeds of `runs` and those in `due` are due.
+
+    ValueError where two runs are of one seed, as when a tree has the same under two layouts.
+    """
     runs = list(runs)
+    _check_seeds(runs)
     values = {run.seed: run.metrics[metric] for run in runs if metric in run.metrics}
     seeds = tuple(sorted({*due, *(run.seed for run in runs)}))
     if not values:
         states = {"unmeasured" if run.complete else run.state for run in runs}
         return Cell(next((s for s in EMPTY if s in states), "missing"), due=seeds)
     return filled(values, seeds)
+
+
+def _check_seeds(runs: Sequence[Run]) -> None:
+    seen: dict[int | None, Run] = {}
+    for run in runs:
+        if run.seed in seen:
+            raise ValueError(
+                f"{seen[run.seed].path} and {run.path} are both seed {run.seed} of one experiment: "
+                "move one out of the tree"
+            )
+        seen[run.seed] = run
 
 
 def filled(values: Mapping[int, float], due: tuple[int, ...], centre: float | None = None) -> Cell:

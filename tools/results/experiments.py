@@ -93,7 +93,9 @@ def experiment_grid(given: Given, metric: str) -> Grid:
     """Experiments outside of every tree as a grid: a row each, under the path of its folder."""
     cells = {}
     for path, runs in given.experiments.items():
-        seeds = [number if run.seed is None else run.seed for number, run in enumerate(runs)]
+        seeds = [run.seed for run in runs]
+        if None in seeds or len(set(seeds)) < len(seeds):  # folders of other names than seed<N>
+            seeds = range(1, len(runs) + 1)
         seeded = [replace(run, seed=seed) for run, seed in zip(runs, seeds, strict=True)]
         cells[str(path), _RUNS, metric] = cell_of(seeded, metric)
     return Grid(

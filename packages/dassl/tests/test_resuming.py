@@ -76,7 +76,7 @@ POINTS = {  # at the end of every step; while a file is written; between writing
 OPTIONS = {
     "sgd": ("OPTIM.NAME", "sgd"),
     "adamw": ("OPTIM.NAME", "adamw", "TRAIN.CHECKPOINT_FREQ", 1),
-    "best_val": ("TEST.FINAL_MODEL", "best_val"),
+    "best_val": ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 1),
     "class_sampler": (
         *("DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler", "DATALOADER.TRAIN_X.N_INS", 2),
     ),
@@ -107,6 +107,11 @@ def test_cut_off_anywhere(make_cfg, tmp_path, options, point, capsys):
     assert trainer.best_result == whole.best_result
     out = capsys.readouterr().out
     assert out[out.rindex("=> result") :][:80] == expected[expected.rindex("=> result") :][:80]
+    names = [
+        sorted(path.name for path in Path(run.output_dir).glob("learner/*"))
+        for run in (trainer, whole)
+    ]
+    assert names[0] == names[1]
     assert not list(Path(trainer.output_dir).rglob(".*.part"))
     assert not (Path(trainer.output_dir) / "in_progress").exists()
 
@@ -289,3 +294,28 @@ def test_a_run_is_continued_where_it_was_taken_up(make_cfg, tmp_path):
     last = build_trainer(make_cfg(*options))
     last.train()
     assert torch.equal(weights(last), weights(whole))
+
+
+def test_the_best_model_is_found_anew_in_another_folder(make_cfg, tmp_path):
+    """What was best before lies in the folder that is resumed from, and may be gone."""
+    options = (*OPTIONS["best_val"], "OPTIM.MAX_EPOCH", 2)
+    first = build_trainer(make_cfg(*options))
+    first._save_if_best = lambda: setattr(first, "best_result", 200.0)
+    with pytest.raises(FileNotFoundError, match="best"):
+        first.train()
+    there = ("RESUME", first.output_dir, "OUTPUT_DIR", str(tmp_path / "there"))
+    resumed = build_trainer(make_cfg(*options, *there, "OPTIM.MAX_EPOCH", 3))
+    resumed.train()
+    assert resumed.start_epoch == 2 and 0 <= resumed.best_result <= 100
+    assert (tmp_path / "there" / "learner" / "model-best.pth.tar").is_file()
+
+
+def test_where_nothing_is_sound_the_run_is_taken_up_again(make_cfg, tmp_path):
+    whole, broken = whole_and_broken(make_cfg, tmp_path, ("OPTIM.MAX_EPOCH", 2))
+    options = ("RESUME", broken.output_dir, "OUTPUT_DIR", str(tmp_path / "there"))
+    (tmp_path / "there/learner").mkdir(parents=True)
+    (tmp_path / "there/learner/model.pth.tar-1").write_bytes(b"garbage")
+    resumed = build_trainer(make_cfg(*options, *ALWAYS, "OPTIM.MAX_EPOCH", 2))
+    resumed.train()
+    assert resumed.start_epoch == 1
+    assert torch.equal(weights(resumed), weights(whole))

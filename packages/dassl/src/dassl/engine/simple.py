@@ -16,7 +16,7 @@ from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import check_availability, count_num_param, load_pretrained_weights
-from dassl.utils.checkpoints import BEST
+from dassl.utils.checkpoints import BEST, checkpoint_name
 from dassl.utils.interval import Interval
 
 from .progress import ProgressKeeper
@@ -140,6 +140,7 @@ class SimpleTrainer(ProgressKeeper):
             )
         self._resume()
         self._prepare_folder(self.cfg.TRAIN.CHECKPOINT_FREQ, keeps_best=self._validates())
+        self._save_missing()
         self._interval.restart()
         self.init_writer(str(Path(self.output_dir) / "tensorboard"), self._first_step)
         self.time_start = time.time()
@@ -147,9 +148,13 @@ class SimpleTrainer(ProgressKeeper):
     def _resume(self) -> None:
         """Go on from OUTPUT_DIR, or from RESUME where that has nothing yet."""
         given, names = self.cfg.RESUME, self.get_model_names()
-        anew = given and not has_progress(Path(self.output_dir), names)
-        self.start_epoch = self.resume_model_if_exist(given if anew else self.output_dir)
-        if anew and not self.start_epoch and self._interrupted is None:
+        if not given or has_progress(Path(self.output_dir), names):
+            self.start_epoch = self.resume_model_if_exist(self.output_dir)
+        if not given or self.start_epoch or self._interrupted:
+            return
+        self.start_epoch = self.resume_model_if_exist(given)
+        self.best_result = -np.inf  # the model that had it stays in the other folder
+        if not self.start_epoch and not self._interrupted:
             raise FileNotFoundError(
                 f"RESUME is {given!r}, where not every one of {names} has a sound checkpoint to "
                 "go on from (one that is damaged is named above). Give the folder of another "
@@ -160,10 +165,22 @@ class SimpleTrainer(ProgressKeeper):
         """Save the model if it is the best so far, if one is due, and after the last epoch."""
         if self._validates():
             self._save_if_best()
-        done = self.epoch + 1
-        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
-        if done == self.max_epoch or (frequency > 0 and done % frequency == 0):
+        if self._is_kept(self.epoch + 1):
             self.save_model(self.epoch, self.output_dir)
+
+    def _is_kept(self, done: int) -> bool:
+        """Say whether there is to be a checkpoint of `done` epochs."""
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        return done == self.max_epoch or (frequency > 0 and done % frequency == 0)
+
+    def _save_missing(self) -> None:
+        """Save what a run that was killed in `after_epoch` had no time for."""
+        done = self.start_epoch
+        if not done or self._interrupted is not None or not self._is_kept(done):
+            return
+        folders = [Path(self.output_dir) / name for name in self.get_model_names()]
+        if not all((folder / checkpoint_name(done)).is_file() for folder in folders):
+            self.save_model(done - 1, self.output_dir)
 
     def after_train(self) -> None:
         """Test the final model, unless TEST.NO_TEST, and say how long it all took."""

@@ -10,7 +10,7 @@ import pickle
 import tarfile
 import zipfile
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ _PLAIN = {
 }
 _OLD_NAMES = {"__builtin__": "builtins", "numpy.core.multiarray": "numpy._core.multiarray"}
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]
+
+_DISPATCH: dict[int, Any] = pickle._Unpickler.dispatch  # what does each opcode
 
 
 class StandIn:
@@ -65,6 +67,9 @@ def _latin1(text: str, encoding: str) -> bytes:
 
 # The unpickler that is written in Python: the one in C makes a table as long as a file demands.
 class Unpickler(pickle._Unpickler):
+    dispatch: ClassVar[dict[int, Any]] = dict(_DISPATCH)
+    stack: list[Any]
+
     def load(self) -> Any:
         """
         Raises:
@@ -74,6 +79,18 @@ class Unpickler(pickle._Unpickler):
             return super().load()
         except (KeyError, IndexError, EOFError, AttributeError) as error:
             raise pickle.UnpicklingError("it is no whole pickle") from error
+
+    def load_build(self) -> None:
+        """Give an object its state, as pickle does, but only what the file made itself.
+
+        Raises:
+            pickle.UnpicklingError: it is a class or function, which the whole process shares.
+        """
+        if callable(self.stack[-2]):
+            raise pickle.UnpicklingError("it changes a class or function")
+        _DISPATCH[pickle.BUILD[0]](self)
+
+    dispatch[pickle.BUILD[0]] = load_build
 
     def find_class(self, module: str, name: str) -> Any:
         """

@@ -51,19 +51,24 @@ IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 MOST_PIXELS = 89_478_485  # a quarter of a gigabyte as RGB
 
 
+class TooLarge(OSError):
+    """A picture of so many pixels that it is not decoded."""
+
+
 def read_image(path: StrPath) -> "Image":
     """Read an image file as RGB; of one with several frames the first.
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: the file is not an image, is cut short, or is much larger than photographs are.
+        OSError: the file is not an image, is cut short, or is much larger than photographs are;
+            the last has TooLarge, or Pillow's DecompressionBombError, as its cause.
     """
     from PIL import Image
 
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise OSError(f"{image.width} x {image.height} pixels are too many")
+                raise TooLarge(f"{image.width} x {image.height} pixels are too many")
             # a palette with several transparent entries makes PIL warn unless RGBA comes first
             if isinstance(image.info.get("transparency"), bytes):
                 return image.convert("RGBA").convert("RGB")
