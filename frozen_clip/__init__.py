@@ -10,6 +10,8 @@ For example, inserting K learned tokens before layer 6 of both towers:
 `plain` asks for the unedited class token too: the zero-shot teacher is the same object.
 """
 
+import warnings
+
 from frozen_clip.allocator import ask_for_huge_pages
 from frozen_clip.edits import Edit, Edits, blend, insert, overwrite
 from frozen_clip.model import FrozenCLIP
@@ -29,3 +31,5 @@ __all__ = [
 ]
 
 ask_for_huge_pages()
+# Of the package clip, at its import; nothing that a user could do about.
+warnings.filterwarnings("ignore", message="pkg_resources is deprecated")

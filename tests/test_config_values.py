@@ -151,6 +151,12 @@ def test_the_defaults_are_allowed():
     check_values(default_config())
 
 
+def test_a_method_may_be_taken_out():
+    cfg = default_config()
+    del cfg.TRAINER["MMRLPLUS"]
+    check_values(cfg)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

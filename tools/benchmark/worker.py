@@ -8,23 +8,20 @@ prints one line of JSON: what `Case` describes -> what `Measured` holds.
 import json
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # of clip-anytorch
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-
-from frozen_clip import FrozenCLIP  # noqa: E402
-from frozen_clip.weights import lower_products  # noqa: E402
-from tools.benchmark import plain  # noqa: E402
-from trainers import mmrl, mmrl_plus  # noqa: E402
-from trainers.compiled import CompiledStep  # noqa: E402
+from frozen_clip import FrozenCLIP
+from frozen_clip.weights import lower_products
+from tools.benchmark import plain
+from trainers import mmrl, mmrl_plus
+from trainers.compiled import CompiledStep
 
 VIT_B16 = (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)  # arguments of clip.model.CLIP
 LAYERS = range(6, 13)
