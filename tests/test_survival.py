@@ -13,7 +13,7 @@ from tests.toy_run import command
 
 pytestmark = pytest.mark.slow
 LONG = (
-    *("OPTIM.MAX_EPOCH", "4", "DATASET.NUM_SHOTS", "4", "DATALOADER.TRAIN_X.BATCH_SIZE", "2"),
+    *("OPTIM.MAX_EPOCH", "12", "DATASET.NUM_SHOTS", "4", "DATALOADER.TRAIN_X.BATCH_SIZE", "2"),
     *("TRAIN.CHECKPOINT_EVERY", "1 step"),
 )
 
