@@ -18,13 +18,12 @@ none; 2 for bad arguments; 130 after Ctrl-C.
 
 import argparse
 import difflib
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiment.command import Parser
+from experiment.command import Parser, piped
 from tools.results.against import differences, find_method
 from tools.results.cells import Measure
 from tools.results.exact import METRICS
@@ -186,12 +185,4 @@ def nothing_found(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # terminals without '±', odd file names
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # piped into something like `head`, which has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    sys.exit(status)
+    sys.exit(piped(main))

@@ -1,6 +1,7 @@
 """What the commands of this project share: words for wrong flags and errors, and exit codes."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -29,11 +30,26 @@ def guarded(
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise  # `piped` takes it
     except (ValueError, OSError) as error:
         if getattr(args, "debug", False):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def piped(main: Callable[[], int]) -> int:
+    """The exit code of `main`; 0 where what it prints goes to something that has read enough."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # terminals without '±', odd file names
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
 
 
 def positive(text: str) -> int:

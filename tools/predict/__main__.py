@@ -10,17 +10,14 @@ at the end, and the exit code is then 1.
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
+from experiment.command import Parser, guarded, piped
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="python -m tools.predict", description=__doc__)
     add = parser.add_argument
     add("pictures", nargs="*", metavar="IMAGE|FOLDER")
     add("--model-dir", type=Path, required=True, metavar="RUN", help="folder of a training run")
@@ -38,25 +35,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--plugin", action="append", default=[], help="file the run was given; repeatable")
     add("--no-cache", action="store_true", help="keep no text features in the run's folder")
     add("--export", type=Path, metavar="DIR", help="write the image side and the class matrix")
-    add("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     """0 when done, 1 when pictures were skipped, 2 for bad input, 130 when interrupted."""
     args = parse_args(argv)
-    try:
-        return run(args)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError) as error:
-        if args.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return guarded(lambda: run(args), args)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -161,12 +146,4 @@ def as_table(answers: dict) -> str:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # odd file names
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # piped into something like `head`, which has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    sys.exit(status)
+    sys.exit(piped(main))

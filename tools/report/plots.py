@@ -51,10 +51,10 @@ def shots_figure(panels: Mapping[str, Sequence[ShotCurve]], ylabel: str) -> Figu
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.5), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis, (title, curves) in zip(axes, panels.items(), strict=False):
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, (title, curves) in zip(axes[: len(panels)], panels.items(), strict=True):
         _draw_shots(axis, title, curves, ylabel)
-    for axis in list(axes)[len(panels) :]:
+    for axis in axes[len(panels) :]:
         axis.remove()
     figure.get_layout_engine().set(hspace=0.08, wspace=0.04)
     handles = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
