@@ -2,7 +2,7 @@
 VENV := .venv/bin
 METHODS ?= ZeroshotCLIP MMRL MMRLPlus
 
-.PHONY: demo help test test-slow test-browser coverage lint types format audit setup
+.PHONY: demo help test test-slow test-browser test-slurm coverage lint types format audit setup
 
 demo: .venv/.ready  ## base-to-new on drawn pictures: every method of METHODS, three seeds
 	$(VENV)/python -m tools.demo $(METHODS)
@@ -18,6 +18,10 @@ test-slow: .venv/.ready  ## the tests that take long
 
 test-browser: .venv/.ready  ## the report in Chromium (apt install chromium chromium-driver)
 	$(VENV)/python -m pytest -q -rs -m browser
+
+test-slurm: .venv/.ready  ## sweeps on a Slurm of one node, which root has installed first
+	bash tests/slurm/install.sh
+	$(VENV)/python -m pytest -q -rs -m slurm tests/slurm
 
 coverage: .venv/.ready  ## the default tests, and the lines that none of them reaches
 	COVERAGE_CORE=$$($(VENV)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
