@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 try:
@@ -40,6 +40,25 @@ def output_lock(directory: Path) -> Iterator[None]:
             os.close(handle)
 
 
+def lock_holder(directory: Path) -> str | None:
+    """Who holds a folder, in the holder's words; None if nobody does."""
+    path = directory / NAME
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return os.read(handle, 1000).decode(errors="replace").strip() or "another run"
+    except OSError:  # a disk without locks
+        return None
+    finally:
+        os.close(handle)
+
+
 def _take(directory: Path) -> int | None:
     path = directory / NAME
     try:
@@ -67,7 +86,7 @@ def _open_locked(path: Path) -> int:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle)
     except BlockingIOError:
         holder = os.read(handle, 1000).decode(errors="replace").strip() or "another run"
         os.close(handle)
@@ -79,6 +98,15 @@ def _open_locked(path: Path) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def _lock(handle: int, tries: int = 5) -> None:
+    """BlockingIOError if another process has it; one that only looks has it for an instant."""
+    for _ in range(tries):
+        with suppress(BlockingIOError):
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sign(handle: int, path: Path) -> None:

@@ -1,11 +1,7 @@
 #!/usr/bin/env bash
-# Base-to-new on all data sets and seeds: base2new.sh METHOD
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-method=$(method_folder "$@")
-for dataset in ${DATASETS:-imagenet $TARGETS}; do
-    for seed in $SEEDS; do
-        attempt "$method/base2new_train.sh" "$dataset" "$seed"
-        attempt "$method/base2new_test.sh" "$dataset" "$seed"
-    done
-done
-finish
+# Base-to-new on all data sets and seeds: base2new.sh METHOD [FLAG ...]
+# DATASETS and SEEDS as lists in the environment, besides what scripts/common.sh takes; flags are
+# those of python -m tools.sweep base2new, such as --workers 2 or --on slurm.
+source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+# shellcheck disable=SC2086  # lists
+sweep base2new "${@:-all}" --datasets ${DATASETS:-all} --seeds ${SEEDS:-1 2 3}

@@ -1,11 +1,7 @@
 #!/usr/bin/env bash
-# Train on ImageNet, test on ten data sets and on ImageNet's variants: cross_dataset.sh METHOD
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-method=$(method_folder "$@")
-for seed in $SEEDS; do
-    attempt "$method/cross_dataset_train.sh" "$seed"
-    for dataset in ${DATASETS:-$TARGETS $VARIANTS}; do
-        attempt "$method/cross_dataset_test.sh" "$dataset" "$seed"
-    done
-done
-finish
+# Train on ImageNet, test on ten data sets and on ImageNet's variants: cross_dataset.sh METHOD [FLAG ...]
+# DATASETS and SEEDS as lists in the environment, besides what scripts/common.sh takes; flags are
+# those of python -m tools.sweep cross_dataset, such as --workers 2 or --on slurm.
+source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+# shellcheck disable=SC2086  # lists
+sweep cross_dataset "${@:-all}" --datasets ${DATASETS:-all} --seeds ${SEEDS:-1 2 3}

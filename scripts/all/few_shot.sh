@@ -1,12 +1,7 @@
 #!/usr/bin/env bash
-# Few-shot, 1 to 16 shots, on all data sets and seeds: few_shot.sh METHOD
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-method=$(method_folder "$@")
-for dataset in ${DATASETS:-imagenet $TARGETS}; do
-    for seed in $SEEDS; do
-        for shots in ${SHOTS:-1 2 4 8 16}; do
-            SHOTS=$shots attempt "$method/few_shot.sh" "$dataset" "$seed"
-        done
-    done
-done
-finish
+# Few-shot, 1 to 16 shots, on all data sets and seeds: few_shot.sh METHOD [FLAG ...]
+# DATASETS and SEEDS as lists in the environment, besides what scripts/common.sh takes; flags are
+# those of python -m tools.sweep few_shot, such as --workers 2 or --on slurm.
+source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+# shellcheck disable=SC2086  # lists
+sweep few_shot "${@:-all}" --datasets ${DATASETS:-all} --seeds ${SEEDS:-1 2 3}

@@ -1,0 +1,90 @@
+"""One train.py as a child process that is ended by the signals that its parent gets."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import IO
+
+from tools.sweep.protocols import REPO
+
+STOPPED, INTERRUPTED = 75, 130  # exit codes of train.py
+LISTEN = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")
+    if hasattr(signal, name)
+)
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    """How train.py is called; $PYTHON is the interpreter, if it is set."""
+    return [os.environ.get("PYTHON") or sys.executable, str(REPO / "train.py"), *arguments]
+
+
+class Children:
+    """Runs commands one at a time; of the signals to this process it notes the first.
+
+    A command that runs is asked to end with SIGTERM, whatever came: it saves, and exits with 75.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None  # that came
+        self._child: subprocess.Popen | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[dict[int, object]]:
+        """Listen to the signals; gives the handlers that did so before."""
+        before = {number: signal.getsignal(number) for number in LISTEN}
+        for number, handler in before.items():
+            if number != signal.SIGINT or handler is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
+        try:
+            yield before
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def call(
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        output: IO | None = None,
+        look: Callable[[], bool] = lambda: False,
+        every: float = 1.0,
+    ) -> int:
+        """Exit code of a command, negative for the signal that killed it.
+
+        `look` is asked every few seconds whether it is to be stopped. Raises OSError if the
+        command cannot be started.
+        """
+        self._child = subprocess.Popen(
+            arguments, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+        try:
+            if self.signal:  # came a moment ago
+                self._ask(self.signal)
+            asked = False
+            while True:
+                try:
+                    return self._child.wait(every)
+                except subprocess.TimeoutExpired:
+                    if not asked and (asked := look()):
+                        self._ask(signal.SIGTERM)
+        finally:
+            self._child = None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is None:
+            self.signal = number
+            self._ask(number)
+
+    def _ask(self, number: int) -> None:
+        """Pass a signal on; Ctrl-C reaches both from the terminal."""
+        child = self._child
+        if child is not None and number != signal.SIGINT and child.returncode is None:
+            passed = signal.SIGTERM if number == getattr(signal, "SIGUSR2", None) else number
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, passed)  # not send_signal, which may wait for a lock we hold
