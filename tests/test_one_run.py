@@ -125,7 +125,7 @@ def test_a_loss_that_is_no_number_exits_with_3(toy, tmp_path, capsys):
     assert not (tmp_path / LEARNER).exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 75), ("SIGUSR1", 75), ("SIGINT", 130)])
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 75), ("SIGUSR2", 75), ("SIGINT", 130)])
 def test_a_signal_before_training(number, code, toy, tmp_path, monkeypatch, capsys):
     number = getattr(signal, number)
     monkeypatch.setattr("train.check_data", lambda cfg: os.kill(os.getpid(), number))

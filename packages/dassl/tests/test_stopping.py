@@ -41,14 +41,14 @@ def signal_in(name, call, number):
     return break_off
 
 
-STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
 @pytest.mark.parametrize(
     ("number", "name", "call", "saved"),
     [
         (signal.SIGTERM, "forward_backward", 2, (0, 2)),  # the step is finished
-        (signal.SIGUSR1, "forward_backward", 4, (0, 4)),
+        (signal.SIGUSR2, "forward_backward", 4, (0, 4)),
         (signal.SIGINT, "forward_backward", 5, (1, 1)),
         (signal.SIGTERM, "before_epoch", 2, (1, 1)),
         (signal.SIGTERM, "after_epoch", 1, (0, 4)),
@@ -65,9 +65,7 @@ def test_stopped(make_cfg, tmp_path, capsys, number, name, call, saved):
     kind = KeyboardInterrupt if number == signal.SIGINT else Stopped
     with pytest.raises(kind, match="the same command continues") as stopped:
         run_under(signal_in(name, call, number), make_cfg(*options))
-    assert handlers == [
-        signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-    ]
+    assert handlers == [signal.getsignal(n) for n in STOPS]
     if kind is Stopped:
         assert stopped.value.code == 75
         assert capsys.readouterr().err.count("stopped by SIG") == 1
@@ -114,14 +112,14 @@ def test_workers_leave_signals_to_the_main_process(make_cfg):
 
     def signalling(batch):
         for worker in multiprocessing.active_children():
-            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            for number in STOPS:
                 os.kill(worker.pid, number)
                 sent.append(number)
         return forward(batch)
 
     trainer.forward_backward = signalling
     trainer.train()
-    assert len(sent) == 2 * 4 * 3
+    assert len(sent) == 2 * 4 * len(STOPS)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Signals that end a run: SIGTERM and SIGUSR1, which schedulers send, and Ctrl-C.
+"""Signals that end a run: SIGTERM, SIGUSR1 and SIGUSR2, which schedulers send, and Ctrl-C.
 
 They act at once, except within `patiently`: there they are noted, and whoever works there asks
 `stop_requested` when nothing is half done, saves, and calls `stop`.
@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 EXIT_STOPPED = 75  # sysexits.h: a temporary failure, to be tried again
-_NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")  # not all systems have them all
+_NAMES = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")  # not all systems have them all
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
