@@ -14,6 +14,7 @@ from tools.sweep.protocols import Run
 
 POLL = 2.0  # seconds between two looks at what others do
 REFUSED = 2  # train.py's exit code for what would be refused again
+NOT_STARTED = 127  # as shells say it
 LINGER = 300.0  # seconds that a Slurm job waits for the end that a SIGTERM announced
 
 
@@ -37,7 +38,7 @@ class Worker:
     owner: Path | None = None  # a folder that who started the worker holds; it stops without
 
     def __call__(self) -> int:
-        """The number of runs it computed. Raises RunsFailed if any is without a result."""
+        """The number of runs it brought to an end. Raises RunsFailed if any is without a result."""
         self._books, self._children = Books(self.output), Children()
         with self._children.listening() as submitit:
             computed = self._work()
@@ -82,7 +83,7 @@ class Worker:
         return self.owner is not None and lock_holder(self.owner) is None
 
     def _try(self, run: Run) -> tuple[bool, bool]:
-        """(whether nothing is left to do for a run, whether this worker computed it)."""
+        """(whether nothing is left to do for a run, whether this worker did it)."""
         books = self._books
         if books.is_finished(run.folder) or books.state(run.folder).gave_up:
             return True, False
@@ -93,7 +94,7 @@ class Worker:
                 return False, False
             if books.is_finished(run.folder):  # meanwhile
                 return True, False
-            return self._compute(run), True
+            return (self._compute(run),) * 2
 
     def _may_come(self, folder: str) -> bool:
         """Whether a run that another waits for may still end well."""
@@ -128,9 +129,13 @@ class Worker:
     def _attempt(self, run: Run) -> int:
         with open(self._books.log(run.folder), "ab") as output:
             env = {**os.environ, **self.env}
-            return self._children.call(
-                command(run.arguments), env=env, output=output, look=self._is_over, every=POLL
-            )
+            try:
+                return self._children.call(
+                    command(run.arguments), env=env, output=output, look=self._is_over, every=POLL
+                )
+            except OSError as error:
+                output.write(f"{error}\n".encode())
+                return NOT_STARTED
 
     def _was_stopped(self, code: int) -> bool:
         """Whether a run ended because this worker is to end. Both may get the signal, the run
@@ -155,6 +160,7 @@ def _why(code: int) -> str:
         3: "training diverged",
         STOPPED: "stopped from outside",
         INTERRUPTED: "interrupted",
+        NOT_STARTED: "could not be started",
         137: "killed, perhaps for memory",
     }
     return words.get(code, f"exit code {code}")

@@ -1,0 +1,176 @@
+"""Workers: what they compute, how often, and when they stop. Runs are fakes of a moment."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from experiment.lock import output_lock
+from tests.sweep_runs import FakeRuns
+from tests.toy_run import REPO
+from tools.sweep import worker as worker_module
+from tools.sweep.books import Books, State
+from tools.sweep.worker import RunsFailed, Worker
+
+
+@pytest.fixture
+def fakes(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_module, "POLL", 0.05)
+    fakes = FakeRuns(tmp_path)
+    for name, value in fakes.env.items():
+        monkeypatch.setenv(name, value)
+    return fakes
+
+
+def work(fakes, *runs, **options):
+    books = Books(fakes.output)
+    return Worker(fakes.output, runs, books.generation(), **options)()
+
+
+def test_runs_are_computed_once_in_order(fakes):
+    runs = [fakes.run("a"), fakes.run("b"), fakes.run("c")]
+    assert work(fakes, *runs) == 3
+    assert fakes.started() == ["a", "b", "c"]
+    assert work(fakes, *runs) == 0
+    assert len(fakes.started()) == 3
+
+
+def test_a_test_waits_for_its_training(fakes):
+    assert work(fakes, fakes.run("new", after="base"), fakes.run("base")) == 2
+    assert fakes.started() == ["base", "new"]
+
+
+@pytest.mark.parametrize("code", [1, 3, 9])
+def test_a_failed_run_is_tried_again(fakes, code):
+    fakes.fail("a", code)
+    assert work(fakes, fakes.run("a"), retries=1) == 1
+    assert fakes.started() == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("code", "retries", "times", "why"),
+    [
+        (1, 2, 3, "exit code 1"),
+        (3, 0, 1, "training diverged"),
+        (9, 1, 2, "killed by SIGKILL"),
+        (2, 3, 1, "refused"),  # the same command would be refused again
+    ],
+)
+def test_a_run_that_keeps_failing_is_given_up_and_takes_only_its_test_along(
+    fakes, code, retries, times, why
+):
+    fakes.fail("bad", *[code] * 9)
+    runs = [fakes.run("bad"), fakes.run("its_test", after="bad"), fakes.run("good")]
+    with pytest.raises(RunsFailed, match=r"2 of 3 without a result: \['bad', 'its_test'\]"):
+        work(fakes, *runs, retries=retries)
+    assert fakes.started() == ["bad"] * times + ["good"]
+    state = Books(fakes.output).state("bad")
+    assert state.gave_up and state.why == why and state.attempts == times
+    assert Books(fakes.output).end_of_log("bad")[-1] == "no luck"
+
+
+def test_a_run_that_ends_well_without_a_result_has_failed(fakes):
+    fakes.fail("a", 0, 0)
+    with pytest.raises(RunsFailed):
+        work(fakes, fakes.run("a"))
+    assert Books(fakes.output).state("a").why == "it ended without a result"
+
+
+def test_a_run_that_kills_its_worker_each_time_is_given_up(fakes):
+    books = Books(fakes.output)
+    for _ in range(2):
+        books.begin("a")  # and never ended
+    with pytest.raises(RunsFailed):
+        work(fakes, fakes.run("a"), retries=1)
+    assert fakes.started() == [] and "its worker was killed" in books.state("a").why
+
+
+def test_what_slurm_takes_back_without_a_word_does_not_count(tmp_path):
+    books = Books(tmp_path)
+    for restarts in range(5):
+        assert books.begin("a", job="7", restarts=restarts).attempts == 1
+    assert books.begin("a", job="8").attempts == 2  # another job: the last was lost
+
+
+def test_several_workers_compute_every_run_once(fakes):
+    runs = [fakes.run(f"r{index}", f"r{index - 1}" if index % 2 else None) for index in range(12)]
+    code = (
+        "from pathlib import Path; from tools.sweep import worker\n"
+        "from tools.sweep.protocols import Run\n"
+        f"worker.POLL = 0.05; runs = [Run(*run) for run in {[tuple(run) for run in runs]!r}]\n"
+        f"worker.Worker(Path({str(fakes.output)!r}), runs, 0)()"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=REPO, env=os.environ | {"NAP": "0.05"})
+        for _ in range(3)
+    ]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    started = fakes.started()
+    assert sorted(started) == sorted(run.folder for run in runs)
+    assert all(started.index(r.after) < started.index(r.folder) for r in runs if r.after)
+
+
+def test_a_run_that_train_py_computes_already_is_left_to_it(fakes):
+    """As after a worker was killed, whose run lives on."""
+
+    def ends_later():
+        time.sleep(0.3)
+        fakes.output.joinpath("a", "results.json").write_text('{"complete": true}')
+
+    with output_lock(fakes.output / "a"):
+        thread = threading.Thread(target=ends_later)
+        thread.start()
+        assert work(fakes, fakes.run("a")) == 0
+    thread.join()
+    assert fakes.started() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_lets_the_run_save_and_begins_no_other(fakes, number, monkeypatch):
+    monkeypatch.setenv("NAP", "60")
+    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+    before = signal.getsignal(number)
+    assert work(fakes, fakes.run("a"), fakes.run("b")) == 0
+    assert signal.getsignal(number) == before
+    books = Books(fakes.output)
+    assert fakes.started() == ["a"] and books.end_of_log("a")[-1] == "saved"
+    state = books.state("a")
+    assert state.attempts == 0 and state.code == 75 and not state.gave_up
+
+
+def test_cancel_stops_workers_wherever_they_are(fakes, monkeypatch):
+    monkeypatch.setenv("NAP", "60")
+    books = Books(fakes.output)
+    threading.Timer(0.5, books.next_generation).start()
+    assert work(fakes, fakes.run("a"), fakes.run("b")) == 0
+    assert fakes.started() == ["a"] and books.end_of_log("a")[-1] == "saved"
+
+
+def test_workers_end_with_the_process_that_started_them(fakes, monkeypatch):
+    monkeypatch.setenv("NAP", "60")
+    owner = fakes.folder / "owner"
+    lock = output_lock(owner)
+    lock.__enter__()
+    threading.Timer(0.5, lock.__exit__, (None, None, None)).start()
+    assert work(fakes, fakes.run("a"), owner=owner) == 0
+    assert Books(fakes.output).end_of_log("a")[-1] == "saved"
+
+
+def test_a_damaged_state_is_a_run_that_was_never_begun(tmp_path):
+    books = Books(tmp_path)
+    books.begin("a")
+    (books.place("a") / "state.json").write_text('{"attempts": ')
+    assert books.state("a") == State()
+    (books.place("a") / "state.json").write_text('{"of_a_later_version": 1}')
+    assert books.state("a") == State()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"complete": false}', '{"complete": "true"}'])
+def test_only_a_complete_record_is_finished(tmp_path, text):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "results.json").write_text(text)
+    assert not Books(tmp_path).is_finished("a")
