@@ -24,6 +24,7 @@ from pathlib import Path
 from unittest import mock
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
+CPUS = max(2, os.cpu_count() or 1)  # of the node, whatever the machine has
 GRACE = 30  # seconds that a preempted job of partition low has
 PATIENCE = 30  # seconds for a daemon to start, and for all jobs to end
 
@@ -48,6 +49,7 @@ TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
+SlurmdParameters=config_overrides
 KillWait=5
 OverTimeLimit=0
 JobRequeue=1
@@ -120,7 +122,7 @@ def write_files(folder: Path) -> Path:
         user=getpass.getuser(),
         controller_port=controller_port,
         node_port=node_port,
-        cpus=os.cpu_count(),
+        cpus=CPUS,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
         grace=GRACE,
     )

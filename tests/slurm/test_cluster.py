@@ -1,7 +1,6 @@
 """What Slurm does to jobs, as far as a sweep relies on it."""
 
 import operator
-import os
 import shlex
 import subprocess
 import sys
@@ -10,13 +9,12 @@ from pathlib import Path
 import pytest
 import submitit
 
-from tests.slurm.cluster import ask, processes_of, wait_for
+from tests.slurm.cluster import CPUS, ask, processes_of, wait_for
 from tests.slurm.jobs import Nap, facts, kill, notes, sbatch, state
 from tests.toy_run import REPO
 
 pytestmark = pytest.mark.slurm
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
-CPUS = os.cpu_count()
 HELD = 20  # seconds at most until a requeued job starts again
 
 
