@@ -34,6 +34,9 @@ sweep() {
         ${SHOTS:+--shots $SHOTS} -- ${OPTS:-}
 }
 
+# methods: the folders of methods beside this file.
+methods() { (cd "$REPO/scripts" && ls -d -- */ | grep -v '^all/' | tr -d / | paste -sd ' ' -); }
+
 # of_dataset PROTOCOL TRAINER PART DATASET [SEED ...]: one after another, up to the first failure.
 of_dataset() {
     if [[ $# -lt 4 ]]; then

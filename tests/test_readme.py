@@ -11,7 +11,7 @@ import tools.report.__main__
 import train
 from experiment.config import build_config
 from tests.toy_run import REPO
-from tools.demo import script_folders
+from tools.sweep.protocols import known_methods
 
 TEXT = (REPO / "README.md").read_text()
 WITH_DOCS = TEXT + (REPO / "docs" / "RESULTS.md").read_text()
@@ -73,7 +73,7 @@ def test_predict_commands(command):
 
 def test_methods_of_the_demo():
     for named in re.findall(r'METHODS="([^"]+)"', TEXT):
-        assert set(named.split()) <= set(script_folders())
+        assert set(named.split()) <= set(known_methods())
 
 
 def test_the_file_tree_is_there():

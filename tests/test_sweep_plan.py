@@ -124,7 +124,7 @@ def test_settings_of_ones_own(tmp_path, monkeypatch):
     [
         (["--methods", "MRML"], "did you mean MMRL?"),
         (["--methods", "MMRL", "--datasets", "eurosta"], "did you mean eurosat?"),
-        (["--methods", "MMRL", "--datasets", "mine.yaml"], "there is no file mine.yaml"),
+        (["--methods", "MMRL", "--datasets", "mine.yaml"], "'mine.yaml': there is no such file"),
         (["--methods", "MMRL", "--cfg", "large"], "MMRL has no settings 'large'; there are small"),
         (["--methods", "MMRL", "--seeds", "one"], "a seed is a whole number"),
         (["--methods", "MMRL", "--shots", "0"], "not a whole number from 1"),

@@ -3,5 +3,6 @@
 # DATASETS and SEEDS as lists in the environment, besides what scripts/common.sh takes; flags are
 # those of python -m tools.sweep few_shot, such as --workers 2 or --on slurm.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+[[ $# -gt 0 ]] || { echo "usage: few_shot.sh METHOD [FLAG ...]; methods: all, or $(methods)" >&2; exit 2; }
 # shellcheck disable=SC2086  # lists
-sweep few_shot "${@:-all}" --datasets ${DATASETS:-all} --seeds ${SEEDS:-1 2 3}
+sweep few_shot "$@" --datasets ${DATASETS:-all} --seeds ${SEEDS:-1 2 3}

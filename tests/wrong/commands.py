@@ -58,7 +58,7 @@ COMMANDS = (
     Call("toy shift", "tools.toy", ("{tmp}/t", "--shift", "2"), ("shift is 2", "allowed: 0")),
     Call("toy count", "tools.toy", ("{tmp}/t", "--train", "0"), ("--train: '0' is not", "--help")),
     Call("toy place", "tools.toy", ("{tmp}/file",), ("file",)),
-    Call("demo method", "tools.demo", ("MMLR",), (r"no method \['MMLR'\]; allowed: .*MMRL",)),
+    Call("demo method", "tools.demo", ("MMLR",), ("unknown method 'MMLR'", "did you mean MMRL")),
     Call(
         "benchmark precision", "tools.benchmark", ("--precisions", "fp8"), ("fp8", "fp32", "--help")
     ),
@@ -137,5 +137,7 @@ COMMANDS = (
         ("unknown data set 'nowhere.yaml'", "allowed"),
     ),
     Call("sweep nothing", "all/base2new.sh", (), ("usage: base2new.sh METHOD", "methods: .*mmrl")),
-    Call("sweep method", "all/few_shot.sh", ("mmlr",), ("usage", "methods: .*mmrl_plus")),
+    Call(
+        "sweep method", "all/few_shot.sh", ("mmlr",), ("did you mean MMRL", "methods: .*MMRLPlus")
+    ),
 )

@@ -83,7 +83,7 @@ def _whole(text: str) -> int:
 
 def _seed(text: str) -> int:
     if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
-        raise argparse.ArgumentTypeError(f"a seed is a whole number from 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"a seed is a whole number, not {text!r}")
     return int(text)
 
 

@@ -67,7 +67,7 @@ def expand(request: Request) -> list[Run]:
 
     Raises ValueError, which says what is allowed, for an unknown method, data set or variant.
     """
-    methods = [_method(name) for name in every(request.methods, known_methods())]
+    methods = [trainer_named(name) for name in every(request.methods, known_methods())]
     of_method = _EXPAND[request.protocol]
     runs = [run for method in dict.fromkeys(methods) for run in of_method(request, method)]
     if request.protocol == "cross_dataset":  # all training first: many tests wait for each
@@ -90,8 +90,8 @@ def known_datasets() -> list[str]:
     return sorted(file.stem for file in (CONFIGS / "datasets").glob("*.yaml"))
 
 
-def _method(name: str) -> str:
-    """A trainer from its name, or from that of its folder in scripts/."""
+def trainer_named(name: str) -> str:
+    """A method from its trainer's name, or from its folder's in scripts/; ValueError for others."""
     plain = {known.lower(): known for known in known_methods()} | {"zsclip": "ZeroshotCLIP"}
     asked = name.lower().replace("_", "")
     if asked in plain:
@@ -104,14 +104,17 @@ def _method(name: str) -> str:
 def _dataset(name: str) -> DataSet:
     if name.endswith(".yaml"):
         if not os.path.isfile(name):
-            raise ValueError(f"there is no file {name}; data sets: {' '.join(known_datasets())}")
+            raise ValueError(
+                f"unknown data set '{name}': there is no such file; allowed: a YAML file of your "
+                f"own, or\n{' '.join(known_datasets())}"
+            )
         return DataSet(Path(name).stem, name)
     known = known_datasets()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(
-            f"unknown data set '{name}'{hint} Allowed: a YAML file of your own, or\n"
+            f"unknown data set '{name}'{hint}; allowed: a YAML file of your own, or\n"
             f"{' '.join(known)}"
         )
     return DataSet(name, str(CONFIGS / "datasets" / f"{name}.yaml"))
