@@ -14,6 +14,7 @@ from tests.sweep_runs import FakeRuns
 from tests.toy_run import REPO
 from tools.sweep import worker as worker_module
 from tools.sweep.books import Books, State
+from tools.sweep.status import DONE, RUNNING, look
 from tools.sweep.worker import RunsFailed, Worker
 
 
@@ -174,3 +175,12 @@ def test_only_a_complete_record_is_finished(tmp_path, text):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "results.json").write_text(text)
     assert not Books(tmp_path).is_finished("a")
+
+
+def test_a_run_is_done_when_it_has_ended(fakes):
+    """train.py writes its results twice: once as soon as it has them, then with details."""
+    books = Books(fakes.output)
+    assert work(fakes, fakes.run("a")) == 1
+    with output_lock(fakes.output / "a"):
+        assert look(books, "a").state == RUNNING
+    assert look(books, "a").state == DONE

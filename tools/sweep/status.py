@@ -20,10 +20,10 @@ class Known(NamedTuple):
 
 def look(books: Books, folder: str, after: str | None = None) -> Known:
     """How a run is now. One whose training failed has failed too."""
+    if holder := books.holder(folder):  # results.json may get more yet
+        return Known(RUNNING, holder)
     if books.is_finished(folder):
         return Known(DONE)
-    if holder := books.holder(folder):
-        return Known(RUNNING, holder)
     state = books.state(folder)
     if state.gave_up:
         times = "once" if state.attempts == 1 else f"{state.attempts} times"
