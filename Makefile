@@ -19,7 +19,7 @@ test-slow: .venv/.ready  ## the tests that take long
 test-browser: .venv/.ready  ## the report in Chromium (apt install chromium chromium-driver)
 	$(VENV)/python -m pytest -q -rs -m browser
 
-test-slurm: .venv/.ready  ## sweeps on a Slurm of one node, which root has installed first
+test-slurm: .venv/.ready  ## sweeps on a Slurm of one node; root has it installed (slurm-wlm, munge)
 	bash tests/slurm/install.sh
 	$(VENV)/python -m pytest -q -rs -m slurm tests/slurm
 

@@ -26,7 +26,7 @@ from unittest import mock
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CPUS = max(2, os.cpu_count() or 1)  # of the node, whatever the machine has
 GRACE = 30  # seconds that a preempted job of partition low has
-PATIENCE = 30  # seconds for a daemon to start, and for all jobs to end
+PATIENCE = 60  # seconds for a daemon to start, and for all jobs to end
 
 CONF = """
 ClusterName=toy
@@ -65,10 +65,13 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} Gres=gpu:2 RealMemory={memory} State=UNKNOWN
 PartitionName=low Nodes={host} Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime={grace}
 PartitionName=high Nodes={host} MaxTime=INFINITE PriorityTier=2 PreemptMode=OFF
 """
+# Two that jobs can ask for, not use: Slurm wants devices.
+GRES = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"
 
 
 def missing() -> list[str]:
@@ -128,6 +131,7 @@ def write_files(folder: Path) -> Path:
     )
     conf = folder / "slurm.conf"
     conf.write_text(text)
+    (folder / "gres.conf").write_text(GRES)
     return conf
 
 

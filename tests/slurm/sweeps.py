@@ -11,9 +11,11 @@ from tests.slurm.cluster import wait_for
 from tests.toy_run import REPO
 from tools.sweep.books import Books
 
+EPOCHS, BATCHES = 20, 6
 SETTINGS = (
-    *("OPTIM.MAX_EPOCH", "40", "DATALOADER.TRAIN_X.BATCH_SIZE", "2"),  # ten seconds or so
+    *("OPTIM.MAX_EPOCH", str(EPOCHS), "DATALOADER.TRAIN_X.BATCH_SIZE", "2"),
     *("TRAIN.CHECKPOINT_EVERY", "5 steps", "DATALOADER.NUM_WORKERS", "1"),
+    *("USE_CUDA", "False"),  # the numbers are compared to the bit
 )
 LONG = 300  # seconds that no run should take
 
@@ -37,7 +39,7 @@ class Sweep(NamedTuple):
         options = self.data / "slurm.yaml"
         options.write_text("signal_delay_s: 5\naccount: nobody\n")
         return self.start(
-            *("--on", "slurm", "--partition", "low", "--time", "1", "--mem-gb", "1"),
+            *("--on", "slurm", "--partition", "low", "--time", "1", "--mem-gb", "1", "--gpus", "1"),
             *("--workers", "2", "--slurm-file", str(options)),
         )
 

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from functools import cache
 
 import pytest
@@ -9,13 +10,14 @@ import torch
 
 from tests.slurm.cluster import CPUS, ask, wait_for
 from tests.slurm.jobs import facts, kill, sbatch, state
-from tests.slurm.sweeps import LONG, Sweep, finish, tool
+from tests.slurm.sweeps import BATCHES, EPOCHS, LONG, Sweep, finish, tool
 from tests.test_survival import outcome
 from tools.sweep.books import Books
+from tools.sweep.worker import POLL
 
 pytestmark = pytest.mark.slurm
 SAVED = r"stopped by SIG\w+, saved up to"
-STEP = re.compile(r"^epoch \[\d+/40\] batch \[\d/6\]", re.MULTILINE)
+STEP = re.compile(rf"^epoch \[\d+/{EPOCHS}\] batch \[\d/{BATCHES}\]", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def numbers(status: str) -> dict[str, int]:
 
 def repeated_steps(log: str) -> int:
     steps = STEP.findall(log)
-    assert len(set(steps)) == 40 * 6
+    assert len(set(steps)) == EPOCHS * BATCHES
     return len(steps) - len(set(steps))
 
 
@@ -107,6 +109,7 @@ def test_status_and_cancel(slurm, undisturbed, toy, tmp_path):
 
     cancel = tool("tools.sweep", "cancel", "--output", str(sweep.output))
     assert cancel.stdout.readline() == "2 runs are told to save and end, 2 jobs were waiting\n"
+    time.sleep(2 * POLL)  # until the workers have seen it
     for seed in sweep.seeds:
         sweep.signal(seed, signal.SIGCONT)
     finish(cancel)
