@@ -8,10 +8,11 @@ import pytest
 import parse_test_res
 import tools.predict.__main__
 import tools.report.__main__
+import tools.sweep.__main__
 import train
 from experiment.config import build_config
 from tests.toy_run import REPO
-from tools.sweep.protocols import known_methods
+from tools.sweep.protocols import PROTOCOLS, known_methods
 
 TEXT = (REPO / "README.md").read_text()
 WITH_DOCS = TEXT + (REPO / "docs" / "RESULTS.md").read_text()
@@ -69,6 +70,14 @@ def test_predict_commands(command):
     args = tools.predict.__main__.parse_args(shlex.split(command)[3:])
     tools.predict.__main__.check_args(args)
     assert args.model_dir.parts[0] == "output"
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "tools.sweep" in c])
+def test_sweep_commands(command, tmp_path):
+    args = tools.sweep.__main__.parse_args(shlex.split(command)[3:])
+    if args.command in PROTOCOLS:
+        args.commands, args.output = True, tmp_path
+        assert tools.sweep.__main__.sweep(args) == 0
 
 
 def test_methods_of_the_demo():

@@ -62,6 +62,10 @@ def test_options_of_jobs(tmp_path):
     assert "account" not in options
     expected = {"requeue": True, "kill-on-invalid-dep": "yes", "nice": 100}
     assert options["additional_parameters"] == expected
+    more = read_options(file, {}, ["--qos=low", "nice=5"])["additional_parameters"]
+    assert more == expected | {"qos": "low", "nice": "5"}
+    with pytest.raises(ValueError, match="--slurm-option qos is not NAME=VALUE"):
+        read_options(None, {}, ["qos"])
 
 
 @pytest.mark.parametrize("text", ["- a", "a: [", "1: 2", "\x00"])

@@ -72,6 +72,8 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     slurm.add_argument("--gpus", type=_whole, help="of a job")
     slurm.add_argument("--mem-gb", type=positive, help="of a job")
     slurm.add_argument("--job-name")
+    text = "of sbatch, such as qos=low; repeatable"
+    slurm.add_argument("--slurm-option", action="append", metavar="NAME=VALUE", help=text)
     add("opts", nargs="*", metavar="-- KEY VALUE", help="options of the config, behind --")
 
 
@@ -156,7 +158,8 @@ def _execute(args: argparse.Namespace, books: Books, runs: list[Run]) -> int:
         "job_name": args.job_name,
         "array_parallelism": args.workers,
     }
-    options = read_options(args.slurm_file, flags) if args.on == "slurm" else {}
+    more = args.slurm_option or []
+    options = read_options(args.slurm_file, flags, more) if args.on == "slurm" else {}
     _refuse_slurm_flags(args)
     books.save_plan(runs, shlex.join(sys.argv[1:]))
     books.forget_failures(run.folder for run in runs if not books.is_finished(run.folder))
@@ -166,7 +169,16 @@ def _execute(args: argparse.Namespace, books: Books, runs: list[Run]) -> int:
 
 
 def _refuse_slurm_flags(args: argparse.Namespace) -> None:
-    names = ("slurm_file", "partition", "account", "time", "gpus", "mem_gb", "job_name")
+    names = (
+        "slurm_file",
+        "partition",
+        "account",
+        "time",
+        "gpus",
+        "mem_gb",
+        "job_name",
+        "slurm_option",
+    )
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]
     if given and args.on != "slurm":
         raise ValueError(f"{', '.join(given)} is for --on slurm; leave it out, or add --on slurm")

@@ -25,28 +25,39 @@ TIMEOUTS = 1000  # how often a job may be put back because its time was over
 LARGEST_ARRAY = 1000  # tasks, where Slurm does not say
 
 
-def read_options(file: Path | None, flags: Mapping[str, object]) -> dict[str, object]:
+def read_options(
+    file: Path | None, flags: Mapping[str, object], more: Sequence[str] = ()
+) -> dict[str, object]:
     """submitit's parameters of a Slurm job: defaults < YAML file < flags that are not None.
 
-    Raises ValueError for a file that does not hold names and values, or is not there.
+    `more`: options of sbatch as NAME=VALUE, which win over all. Raises ValueError for a file that
+    does not hold names and values, or is not there, and for what is no NAME=VALUE.
     """
-    said: object = {}
-    if file is not None:
-        try:
-            said = yaml.safe_load(file.read_text())
-        except (OSError, yaml.YAMLError, UnicodeError) as error:
-            raise ValueError(f"--slurm-file {file} cannot be read: {error}") from error
+    said = _read(file) if file is not None else {}
+    additional = said.pop("additional_parameters", None) or {}
+    if not isinstance(additional, dict):
+        raise ValueError("additional_parameters is to hold names and values of sbatch's options")
+    for option in more:
+        name, equals, value = option.lstrip("-").partition("=")
+        if not name or not equals:
+            raise ValueError(f"--slurm-option {option} is not NAME=VALUE, such as qos=low")
+        additional[name] = value
+    given = {name: value for name, value in flags.items() if value is not None}
+    # A job that is taken away comes back, and one that waits for a failed one goes.
+    additional = {"requeue": True, "kill-on-invalid-dep": "yes"} | additional
+    return DEFAULTS | said | given | {"additional_parameters": additional}
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        said = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError, UnicodeError) as error:
+        raise ValueError(f"--slurm-file {file} cannot be read: {error}") from error
     if not isinstance(said, dict) or not all(isinstance(key, str) for key in said):
         raise ValueError(
             f"--slurm-file {file} is to hold lines such as 'partition: gpu' or 'mem: 16GB'"
         )
-    more = said.pop("additional_parameters", None) or {}
-    if not isinstance(more, dict):
-        raise ValueError("additional_parameters is to hold names and values of sbatch's options")
-    given = {name: value for name, value in flags.items() if value is not None}
-    # A job that is taken away comes back, and one that waits for a failed one goes.
-    additional = {"requeue": True, "kill-on-invalid-dep": "yes"} | more
-    return DEFAULTS | said | given | {"additional_parameters": additional}
+    return said
 
 
 class SlurmJobs:
