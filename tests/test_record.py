@@ -15,9 +15,7 @@ from experiment.record import forget_results
 from experiment.watch import RunWatch
 from tests.test_plugins import TRAINER, forgotten, tiles  # noqa: F401
 from tests.test_plugins import command as plugin_command
-from tests.toy_run import CLASSES, build, classify, command
-
-SAVE = ("TEST.SAVE_PREDICTIONS", "True")
+from tests.toy_run import CLASSES, SAVE, build, classify, command
 
 
 def run(arguments, folder) -> dict:

@@ -17,6 +17,7 @@ from tools.benchmark import plain
 REPO = Path(__file__).parents[1]
 CLASSES = ("red circle", "red square", "blue circle", "blue square", "green star", "pink ring")
 COUNTS = {"train": 4, "val": 2, "test": 3}
+SAVE = ("TEST.SAVE_PREDICTIONS", "True")
 CLIPS = {
     "narrow": {"layers": (4, 3)},
     "wide": {"vision_width": 128, "embed": 48, "patch": 8, "layers": (3, 4)},
