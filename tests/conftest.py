@@ -43,6 +43,17 @@ def runs(toy, tmp_path_factory):
 
 
 @pytest.fixture
+def trained(toy, tmp_path):
+    """A finished run of MMRL of two epochs that kept both."""
+    import train
+    from tests.toy_run import command
+
+    output = tmp_path / "run"
+    assert train.main(command(toy, "MMRL", output, opts=("TRAIN.CHECKPOINT_FREQ", "1"))) == 0
+    return output
+
+
+@pytest.fixture
 def run(runs, tmp_path):
     """A copy of a run of MMRL, with no text features kept yet."""
     ignore = shutil.ignore_patterns("text_features")

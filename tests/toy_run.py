@@ -73,9 +73,22 @@ def command(
     ]
 
 
+def config(*arguments: str):
+    """The configuration of a command line, and the notes on what is particular to its data set."""
+    return build_config(train.parse_args(list(arguments)))
+
+
+def refused(capsys, arguments: list[str]) -> str:
+    """The message of a command that must fail; no traceback, one screen."""
+    assert train.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") < 25
+    return message
+
+
 def build(arguments: list[str]):
     """The trainer of a command line, built and not yet trained."""
-    cfg, _ = build_config(train.parse_args(arguments))
+    cfg, _ = config(*arguments)
     set_random_seed(cfg.SEED)
     return build_trainer(cfg)
 
