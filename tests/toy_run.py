@@ -93,6 +93,11 @@ def build(arguments: list[str]):
     return build_trainer(cfg)
 
 
+def state_of(trainer) -> dict[str, torch.Tensor]:
+    """A copy of what the method has learned."""
+    return {name: value.clone() for name, value in trainer.method.learner.state_dict().items()}
+
+
 def classify(trainer) -> torch.Tensor:
     """Logits of the whole test split."""
     trainer.set_model_mode("eval")
