@@ -63,3 +63,9 @@ def run(runs, tmp_path):
 @pytest.fixture
 def picture(toy):
     return str(toy / "colored_shapes" / "images" / "red_square" / "test_1.png")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Where a test writes the runs that it reports on; beside it is room for what comes out."""
+    return tmp_path / "output"
