@@ -1,25 +1,15 @@
 """tools.predict: which pictures are read, and what is said of those that cannot be."""
 
 import shutil
-import zlib
 
 import pytest
 
 from dassl.utils import read_image
 from dassl.utils.tools import TooLarge
+from tests.hostile import png
 from tests.predict_runs import answers
 from tools.predict.__main__ import main
 from tools.predict.pictures import find_pictures, reason
-
-
-def bomb(edge: int = 30_000) -> bytes:
-    """A PNG that says it has edge x edge pixels."""
-    size = edge.to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
-    parts = b""
-    for kind, content in ((b"IHDR", size), (b"IDAT", zlib.compress(b"\0" * 99)), (b"IEND", b"")):
-        parts += len(content).to_bytes(4, "big") + kind + content
-        parts += zlib.crc32(kind + content).to_bytes(4, "big")
-    return b"\x89PNG\r\n\x1a\n" + parts
 
 
 def test_bad_pictures_are_skipped_and_listed(run, tmp_path, picture, capsys):
@@ -30,7 +20,7 @@ def test_bad_pictures_are_skipped_and_listed(run, tmp_path, picture, capsys):
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     (folder / "text.jpg").write_text("hello")
     (folder / "none.gif").write_bytes(b"")
-    (folder / "bomb.png").write_bytes(bomb())
+    (folder / "bomb.png").write_bytes(png(30_000, 30_000))
     (folder / "link.png").symlink_to("nowhere.png")
     shutil.copy(picture, folder / "good.png")
     places = (folder, folder / "empty", tmp_path / "nowhere.png", picture)
@@ -56,7 +46,7 @@ def test_bad_pictures_are_skipped_and_listed(run, tmp_path, picture, capsys):
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_too_many_pixels_are_no_damage(tmp_path):
     file = tmp_path / "large.png"
-    file.write_bytes(bomb(10_000))
+    file.write_bytes(png(10_000, 10_000))
     with pytest.raises(OSError) as refusal:
         read_image(file)
     assert isinstance(refusal.value.__cause__, TooLarge)
