@@ -15,12 +15,14 @@ FAKE = f"""#!{sys.executable}
 import json, os, pathlib, signal, sys, time
 if not sys.argv[1].endswith("train.py"):
     os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])
+time.sleep(float(os.environ.get("IMPORTS", 0)))  # as train.py, before it can take its lock
 stopped = lambda number, frame: (print("saved", flush=True), os._exit(75))
 for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
     signal.signal(number, stopped)
 folder = pathlib.Path(sys.argv[sys.argv.index("--output-dir") + 1])
 with open(os.environ["RECORD"], "a") as file:
     file.write(f"{{folder.name}}\\n")
+print(f"process {{os.getpid()}}", flush=True)
 print("epoch [1/2] time 0.1", flush=True)
 time.sleep(float(os.environ.get("NAP", 0)))
 fails = pathlib.Path(os.environ["RECORD"]).with_name("fail-" + folder.name)

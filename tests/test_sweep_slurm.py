@@ -10,8 +10,8 @@ import pytest
 
 from tests.sweep_runs import FakeRuns
 from tests.toy_run import REPO
+from tools.sweep import cli, places, slurm, worker
 from tools.sweep import driver as driver_module
-from tools.sweep import places, slurm, worker
 from tools.sweep.books import Books
 from tools.sweep.driver import run_on_slurm
 from tools.sweep.places import Cluster
@@ -236,6 +236,81 @@ def test_ctrl_c_leaves_the_jobs_alone(cluster, capsys, monkeypatch):
     monkeypatch.setattr(driver_module, "_sleep", lambda *_: signal.raise_signal(signal.SIGINT))
     assert run_on_slurm(cluster.books, list(cluster.todo.values()), 1, cluster) == 130
     assert "the jobs go on" in capsys.readouterr().out
+
+
+def test_nothing_is_submitted_before_slurm_has_answered(cluster, monkeypatch):
+    cluster.look()
+    cluster.place = Cluster(cluster.books, cluster, retries=1)
+    monkeypatch.setattr(places, "queue", lambda: None)
+    cluster.look(3)
+    assert len(cluster.submitted) == 2
+
+
+def test_a_run_that_somebody_computes_is_not_submitted(cluster):
+    with cluster.books.claim("b"):
+        cluster.look()
+    assert cluster.submitted[0] == (["a"], {})
+
+
+def test_a_partly_refused_submission_is_remembered_and_completed_later(cluster, monkeypatch):
+    whole = cluster.submit
+
+    def refuses(together, waits):
+        yield from whole(together[:1], waits)
+        raise OSError("too many jobs")
+
+    monkeypatch.setattr(cluster, "submit", refuses)
+    cluster.look(3)
+    assert cluster.books.jobs() == {"a": "0_0"} and len(cluster.submitted) == 1
+    monkeypatch.setattr(cluster, "submit", whole)
+    monkeypatch.setattr(cluster.place, "_not_before", 0.0)
+    cluster.look()
+    assert cluster.books.jobs() == {"a": "0_0", "b": "1_0", "t": "2_0"}
+
+
+def test_a_submission_that_is_refused_at_once_is_an_error(cluster, monkeypatch):
+    def refuses(together, waits):
+        raise OSError("invalid partition")
+        yield
+
+    monkeypatch.setattr(cluster, "submit", refuses)
+    with pytest.raises(OSError, match="invalid partition"):
+        cluster.look()
+
+
+def test_trainings_with_tests_come_first_so_that_numbers_agree(cluster):
+    cluster.todo = {"alone": Run("alone", ()), "t": Run("t", (), "a"), "a": Run("a", ())}
+    cluster.look()
+    assert cluster.submitted == [(["a", "alone"], {}), (["t"], {"t": "0_0"})]
+
+
+def test_cancel_takes_waiting_jobs_out_of_the_queue(commands, tmp_path, capsys):
+    books = Books(tmp_path)
+    books.save_plan(runs("a", "b"))
+    books.note_jobs({"a": "7_0", "b": "7_1"})
+    (tmp_path / "queue").write_text("7_0|RUNNING\n7_1|PENDING\n9|PENDING\n")
+    assert cli.main(["cancel", "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "cancelled").read_text() == "--state=PENDING 7_1\n"
+    assert "1 jobs were waiting" in capsys.readouterr().out and books.generation() == 1
+    (tmp_path / "queue").unlink()
+    assert cli.main(["cancel", "--output", str(tmp_path)]) == 2  # Slurm does not answer
+    assert "say it again" in capsys.readouterr().err
+
+
+def test_jobs_may_be_put_back_more_often_than_any_run_needs():
+    assert slurm.TIMEOUTS >= 100
+
+
+@pytest.mark.parametrize("minutes", [1, 2])
+def test_a_job_too_short_to_save_is_refused(commands, tmp_path, minutes):
+    with pytest.raises(ValueError, match="give more --time"):
+        jobs(tmp_path, time=minutes)
+
+
+def test_a_setup_of_one_line(commands, tmp_path):
+    list(jobs(tmp_path, setup="module load cuda").submit(runs("a"), {}))
+    (script,) = commands.iterdir()
+    assert "\nmodule load cuda\n" in script.read_text()
 
 
 class Requeued(Exception):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.sweep_runs import FakeRuns
 from tests.toy_run import REPO
 from tools.sweep import worker as worker_module
 from tools.sweep.books import Books, State
+from tools.sweep.child import Children
 from tools.sweep.status import DONE, RUNNING, look
 from tools.sweep.worker import RunsFailed, Worker
 
@@ -184,3 +186,66 @@ def test_a_run_is_done_when_it_has_ended(fakes):
     with output_lock(fakes.output / "a"):
         assert look(books, "a").state == RUNNING
     assert look(books, "a").state == DONE
+
+
+def test_a_signal_before_the_run_is_started_reaches_it(fakes, monkeypatch):
+    """It came while the process was made."""
+    monkeypatch.setenv("NAP", "60")
+    children = Children()
+    children.signal = signal.SIGTERM
+    fakes.output.mkdir()
+    assert children.call([str(fakes.python), "train.py", "--output-dir", "a"]) in (75, -15)
+
+
+def test_a_run_that_somebody_else_started_meanwhile_is_left_to_him(fakes, monkeypatch):
+    """train.py was called by hand while the worker's own was starting: it is refused."""
+    fakes.fail("a", 2)
+    books = Books(fakes.output)
+    hold = output_lock(fakes.output / "a")
+    original = Books.claim
+
+    @contextmanager
+    def claim_then_hold(self, folder):
+        with original(self, folder) as got:
+            if not fakes.started():
+                hold.__enter__()
+                threading.Timer(0.4, hold.__exit__, (None, None, None)).start()
+            yield got
+
+    monkeypatch.setattr(Books, "claim", claim_then_hold)
+    assert work(fakes, fakes.run("a"), retries=0) == 1
+    assert fakes.started() == ["a", "a"] and not books.state("a").gave_up
+
+
+def test_a_refusal_after_it_had_begun_is_tried_again(fakes):
+    """train.py ends with 2 when a disk fails it, too; it then has a log."""
+    (fakes.output / "a").mkdir(parents=True)
+    (fakes.output / "a" / "log.txt").write_text("epoch 1")
+    fakes.fail("a", 2)
+    assert work(fakes, fakes.run("a")) == 1
+    assert fakes.started() == ["a", "a"]
+
+
+def test_failures_are_forgotten_but_not_of_runs_that_are_computed(tmp_path):
+    books = Books(tmp_path)
+    books.begin("a")
+    books.begin("b")
+    with books.claim("b"):
+        books.forget_failures(["a", "b"])
+    assert books.state("a") == State() and books.state("b").attempts == 1
+
+
+def test_a_slurm_job_whose_run_another_job_computes_ends(fakes, monkeypatch):
+    books = Books(fakes.output)
+    books.begin("a", job="6")
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with books.claim("a"), pytest.raises(RunsFailed):
+        work(fakes, fakes.run("a"))
+    assert fakes.started() == []
+
+
+def test_words_for_every_exit_code():
+    assert worker_module._why(-40) == "killed by signal 40"
+    assert worker_module._why(-9) == "killed by SIGKILL"
+    assert worker_module._why(77) == "exit code 77"
