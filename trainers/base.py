@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 import frozen_clip
@@ -190,10 +189,10 @@ class CLIPTrainer(TrainerX):
         parts = LargestParts(self.device)
         with self.autocast():
             w = self.method.text_features()
-            for batch in tqdm(loader, desc=split, leave=False, disable=None):
+            for batch, whole in self.test_batches(loader, split):
                 images, labels = self.parse_batch_test(batch)
                 logits = parts(lambda part: self.method.classify(part, w, self.seen), images)
-                self.evaluator.process(logits, labels)
+                self.evaluator.process(*whole((logits, labels)))
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)

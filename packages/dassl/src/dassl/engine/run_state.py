@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from dassl.data.seeding import loader_seed, set_loader_seed
+from dassl.utils.distributed import from_main, world_size
 
 
 def collect_run_state(trainer: Any) -> dict[str, Any]:
@@ -59,6 +60,12 @@ def generators() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if used_cuda else [],
     }
+
+
+def same_generators() -> None:
+    """Put the generators of all processes of a run to where they are in the first."""
+    if world_size() > 1:
+        set_generators(from_main(generators))
 
 
 def set_generators(state: dict[str, Any]) -> None:
