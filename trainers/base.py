@@ -4,11 +4,13 @@ A trainer names its config node and its learner's file, and builds a `Method`; e
 about devices, precision and checkpoints is here and nowhere else.
 """
 
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from yacs.config import CfgNode
 
 import frozen_clip
@@ -189,7 +191,7 @@ class CLIPTrainer(TrainerX):
         parts = LargestParts(self.device)
         with self.autocast():
             w = self.method.text_features()
-            for batch, whole in self.test_batches(loader, split):
+            for batch, whole in self._batches(loader, split):
                 images, labels = self.parse_batch_test(batch)
                 logits = parts(lambda part: self.method.classify(part, w, self.seen), images)
                 self.evaluator.process(*whole((logits, labels)))
@@ -198,6 +200,13 @@ class CLIPTrainer(TrainerX):
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         self.results = {"split": split, "total": len(loader.dataset), **results}
         return results["accuracy"]
+
+    def _batches(self, loader: Iterable, desc: str) -> Iterable[tuple[dict, Callable]]:
+        """Batches, and what makes of this process's answers those to the whole batch."""
+        if hasattr(self, "test_batches"):
+            return self.test_batches(loader, desc)
+        bar = tqdm(loader, desc=desc, leave=False, disable=None)  # upstream's engine
+        return ((batch, lambda answers: answers) for batch in bar)
 
     def model_inference(self, images: Tensor) -> Tensor:
         """Logits (N, C) of normalised images (N, 3, H, W) on the trainer's device."""

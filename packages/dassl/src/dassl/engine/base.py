@@ -154,7 +154,8 @@ class TrainerBase(ModelKeeper):
             return
         check_divisible(self._models, self._optims)
         for model in self._models.values():
-            weights_from_main([value.detach() for value in model.state_dict().values()])
+            values = model.state_dict().values()
+            weights_from_main([value.detach() for value in values if isinstance(value, Tensor)])
         kept = list(vars(self).values())
         optimizers = {id(o): o for o in [*self._optims.values(), *kept] if isinstance(o, Optimizer)}
         scalers = {id(s): s for s in kept if isinstance(s, torch.amp.GradScaler)}

@@ -73,5 +73,8 @@ def set_generators(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
-    for device, device_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
+    cuda = state["cuda"][: torch.cuda.device_count()]
+    if world_size() > 1:  # each process draws on a GPU of its own, as the first one did
+        cuda = cuda[:1] * len(cuda)
+    for device, device_state in enumerate(cuda):
         torch.cuda.set_rng_state(device_state, device)

@@ -253,8 +253,10 @@ def weights_from_main(tensors: "list[Tensor]") -> None:
         from torch import distributed
 
         for tensor in tensors:
+            there = tensor.detach().contiguous()
             with _in_contact():
-                distributed.broadcast(tensor, 0)
+                distributed.broadcast(there, 0)
+            tensor.copy_(there)
 
 
 def barrier() -> None:
