@@ -30,8 +30,13 @@ VARY = {  # what runs with the same outcome may differ in
 SAVE = ("TEST.SAVE_PREDICTIONS", "True", "TRAIN.PRINT_FREQ", "1", "OPTIM.LR", "0.01")
 
 
-def forked(arguments: list[str], folder, count: int = 2) -> tuple[list[int], str]:
-    """Exit codes of `count` processes as torchrun starts them, and what they said on stderr."""
+def forked(
+    arguments: list[str], folder, count: int = 2, end: signal.Signals | None = None
+) -> tuple[list[int], str]:
+    """Exit codes of `count` processes as torchrun starts them, and what they said on stderr.
+
+    end: the signal that all get when there is a snapshot
+    """
     port = FORK.Value("i", 0)
     said = folder.parent / f"{folder.name}.stderr"
     there = [
@@ -42,9 +47,18 @@ def forked(arguments: list[str], folder, count: int = 2) -> tuple[list[int], str
     # as torchrun has it; its thread must not be there when processes are forked
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     port.value = store.port
+    if end is not None:
+        wait_for_snapshot(folder, there[0].is_alive)
+        for process in there:
+            os.kill(process.pid, end)
     for process in there:
         process.join(120)
     return [process.exitcode for process in there], said.read_text()
+
+
+def wait_for_snapshot(run, goes_on) -> None:
+    while not list(run.glob("in_progress/epoch-*")) and goes_on():
+        time.sleep(0.01)
 
 
 def _one(arguments, count, number, port, said):
@@ -196,6 +210,21 @@ def test_a_loss_that_is_no_number(toy, tmp_path):
     assert not (run / "MultiModalRepresentationLearner").exists()
 
 
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_signals(end, code, toy, tmp_path):
+    opts = (*SAVE, "OPTIM.MAX_EPOCH", "20", "TRAIN.CHECKPOINT_EVERY", "1 step")
+    one, run = tmp_path / "one", tmp_path / "run"
+    assert train.main(command(toy, "CoOp", one, opts=opts)) == 0
+    codes, said = forked(command(toy, "CoOp", run, opts=opts), run, 2, end)
+    assert codes == [code] * 2 and said.count("saved up to epoch") == 1
+    assert said.count("the same command continues") == 1
+    assert train.main(command(toy, "CoOp", run, opts=opts)) == 0  # one process goes on
+    ours, theirs = learned(run), learned(one)
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-4)
+    assert record(run) == record(one)
+
+
 def test_half_precision(toy, tmp_path):
     one, several = tmp_path / "one", tmp_path / "several"
     opts = (*SAVE, "TRAINER.MMRL.PREC", "amp")
@@ -212,7 +241,10 @@ def vector(state: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 @pytest.mark.slow
-def test_a_compiled_step(toy, tmp_path):
+def test_a_compiled_step(toy, tmp_path, monkeypatch):
+    """With the compiler's last stage left out, which takes most of its time."""
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda step, **_: compiler(step, backend="aot_eager"))
     one, several = tmp_path / "one", tmp_path / "several"
     opts = (*SAVE, "DATALOADER.TRAIN_X.BATCH_SIZE", "4")
     assert train.main(command(toy, "CoOp", one, opts=opts)) == 0
@@ -266,15 +298,13 @@ def test_torchrun(trainer, opts, toy, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_torchrun_stopped_and_continued(number, toy, tmp_path):
+def test_torchrun_stopped_and_continued(toy, tmp_path):
     opts = (*SAVE, "OPTIM.MAX_EPOCH", "20", "TRAIN.CHECKPOINT_EVERY", "1 step")
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert forked(command(toy, "MMRL", whole, opts=opts), whole)[0] == [0, 0]
     started = torchrun(command(toy, "MMRL", run, opts=opts))
-    while not list(run.glob("in_progress/epoch-*")) and started.poll() is None:
-        time.sleep(0.01)
-    started.send_signal(number)
+    wait_for_snapshot(run, lambda: started.poll() is None)
+    started.terminate()
     _, err = started.communicate(timeout=60)
     assert started.returncode == 1  # torchrun's own
     assert err.count("the same command continues") == 1

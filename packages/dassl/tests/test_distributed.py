@@ -333,6 +333,16 @@ def test_trainers_that_step_themselves_and_loaders_of_ones_own(make_cfg, tmp_pat
             assert_same_run(found, one)
 
 
+def test_all_begin_with_the_weights_of_the_first(make_cfg, tmp_path, spread):
+    def change(trainer):
+        with torch.no_grad():
+            trainer.model.linear.weight += distributed.rank()
+
+    one = train(make_cfg, tmp_path / "one")
+    for found in spread(2, lambda: train(make_cfg, tmp_path / "several", change=change)):
+        assert_same_run(found, one)
+
+
 def test_only_the_first_process_is_heard(make_cfg, tmp_path, spread, capfd):
     spread(2, lambda: train(make_cfg, tmp_path / "run") and None)
     out, err = capfd.readouterr()
@@ -361,11 +371,16 @@ def here(number):
     return distributed.rank() == number
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_no_number_in_one_process_ends_all(make_cfg, tmp_path, spread, number):
+@pytest.mark.parametrize(("number", "tells"), [(0, True), (1, True), (1, False)])
+def test_no_number_in_one_process_ends_all(make_cfg, tmp_path, spread, number, tells):
+    def change(trainer):
+        nan_in(number, 3)(trainer)
+        step = trainer.forward_backward
+        trainer.forward_backward = lambda batch: step(batch) if tells else step(batch) and {}
+
     def work():
         with pytest.raises(FloatingPointError) as error:
-            train(make_cfg, tmp_path / "run", change=nan_in(number, 3))
+            train(make_cfg, tmp_path / "run", change=change)
         return str(error.value)
 
     said = spread(2, work)
@@ -417,6 +432,31 @@ def test_all_stop_at_one_place_and_go_on(make_cfg, tmp_path, spread, number, nam
     torch.testing.assert_close(alone["weights"], one["weights"], rtol=1e-5, atol=1e-7)
     last = [scalars[-1] for scalars in (alone["scalars"], one["scalars"])]
     assert last[0] == pytest.approx(last[1]) or last[0] == last[1]
+
+
+def test_what_a_forward_pass_draws_comes_back(make_cfg, tmp_path, spread):
+    """Dropout, of three images in one process and two in the other."""
+
+    def dropping(trainer):
+        model, forward = trainer.model, trainer.model.forward
+        model.forward = lambda images: forward(model.dropout(images))
+
+    def stop():
+        with pytest.raises(Stopped):
+            train(make_cfg, tmp_path / "run", *options, change=both)
+
+    def both(trainer):
+        dropping(trainer)
+        stopped_in(1, 4)(trainer)
+
+    def run(folder):
+        return train(make_cfg, tmp_path / folder, *options, change=dropping)
+
+    options = ("DATALOADER.TRAIN_X.BATCH_SIZE", 5)
+    whole = spread(2, lambda: run("whole"))
+    spread(2, stop)
+    for found in spread(2, lambda: run("run")):
+        assert torch.equal(found["weights"], whole[0]["weights"])
 
 
 def test_one_process_is_continued_by_two(make_cfg, tmp_path, spread):
