@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from dassl.utils.distributed import barrier, is_main, processes, report, world_size
+from dassl.utils.collectives import barrier
+from dassl.utils.distributed import is_main, processes, report, world_size
 from experiment.command import Parser
 
 

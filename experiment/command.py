@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from dassl.utils.distributed import report
-
 
 class Parser(argparse.ArgumentParser):
     """Has --debug, and says what is wrong with flags in one line."""
@@ -20,6 +18,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=text)
 
     def error(self, message: str) -> NoReturn:
+        from dassl.utils.distributed import report  # late: not all commands need it
+
         report(f"error: {message}. See {self.prog} --help", 2)
         self.exit(2)
 

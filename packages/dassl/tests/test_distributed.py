@@ -20,7 +20,7 @@ from dassl.engine import build_trainer
 from dassl.engine.exchange import GradientExchange, check_divisible
 from dassl.engine.snapshots import find_snapshots
 from dassl.evaluation import EVALUATOR_REGISTRY, Classification
-from dassl.utils import distributed, set_random_seed
+from dassl.utils import collectives, distributed, set_random_seed
 from dassl.utils.stopping import Stopped
 
 FORK = multiprocessing.get_context("fork")
@@ -474,10 +474,10 @@ def test_one_process_is_continued_by_two(make_cfg, tmp_path, spread):
 def ends(error_in):
     """A run that ends with an error in some processes, as train.py does with it."""
     try:
-        distributed.barrier()
+        collectives.barrier()
         if distributed.rank() in error_in:
             raise ValueError("this is wrong")
-        distributed.barrier()
+        collectives.barrier()
     except ValueError as error:
         distributed.report(f"error: {error}", 2)
         raise SystemExit(2) from None
@@ -502,10 +502,10 @@ def test_one_that_is_killed_takes_the_others_along(spread, capfd, monkeypatch):
     monkeypatch.setattr(distributed, "SECONDS", 0.2)
 
     def work():
-        distributed.barrier()
+        collectives.barrier()
         if here(1):
             os.kill(os.getpid(), signal.SIGKILL)
-        distributed.barrier()
+        collectives.barrier()
 
     spread(2, work, codes=[1, -signal.SIGKILL])
     assert "ended without a word" in capfd.readouterr().err

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dassl.utils.distributed import gathered, rank, world_size
+from dassl.utils.collectives import gathered
+from dassl.utils.distributed import rank, world_size
 
 from .seeding import SeededFetching, SeededSampler
 

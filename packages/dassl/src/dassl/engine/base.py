@@ -8,7 +8,8 @@ from torch.optim import Optimizer
 
 from dassl.data.loader import stop_workers
 from dassl.data.seeding import set_loader_epoch
-from dassl.utils.distributed import is_main, largest_of_all, weights_from_main, world_size
+from dassl.utils.collectives import largest_of_all, weights_from_main
+from dassl.utils.distributed import is_main, world_size
 from dassl.utils.stopping import patiently, stop_signals
 
 from .exchange import GradientExchange, check_divisible

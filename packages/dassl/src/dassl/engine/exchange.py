@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from dassl.utils.distributed import sum_of_all
+from dassl.utils.collectives import sum_of_all
 
 
 class GradientExchange:

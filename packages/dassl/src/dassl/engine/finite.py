@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from dassl.utils.distributed import first_of_all
+from dassl.utils.collectives import first_of_all
 
 REMEDY = "Lower OPTIM.LR, or train in a wider number format"
 _MOST_STEPS = 1000  # that are remembered

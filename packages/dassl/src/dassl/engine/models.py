@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from dassl.utils import check_availability, load_checkpoint, save_checkpoint, tolist_if_not
 from dassl.utils.checkpoints import BEST, checkpoint_name, common_epochs, describe, restore
-from dassl.utils.distributed import from_main
+from dassl.utils.collectives import from_main
 
 from .finite import check_weights
 from .resuming import Progress, find_progress

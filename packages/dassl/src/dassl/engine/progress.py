@@ -7,7 +7,8 @@ import torch
 from torch.optim import Optimizer
 
 from dassl.data.seeding import loader_seed
-from dassl.utils.distributed import barrier, is_main
+from dassl.utils.collectives import barrier
+from dassl.utils.distributed import is_main
 from dassl.utils.interval import Interval
 from dassl.utils.stopping import Stopped, at_once, heed, stop, stop_requested
 from dassl.utils.whole_files import check_room

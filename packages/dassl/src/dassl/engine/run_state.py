@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from dassl.data.seeding import loader_seed, set_loader_seed
-from dassl.utils.distributed import from_main, world_size
+from dassl.utils.collectives import from_main
+from dassl.utils.distributed import world_size
 
 
 def collect_run_state(trainer: Any) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import check_availability, count_num_param, load_pretrained_weights
 from dassl.utils.checkpoints import BEST, checkpoint_name
-from dassl.utils.distributed import check_gpu, from_main, is_main, main_first
+from dassl.utils.collectives import from_main, main_first
+from dassl.utils.distributed import check_gpu, is_main
 from dassl.utils.interval import Interval
 from dassl.utils.stopping import stop_together
 

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from . import plain_pickle
-from .distributed import barrier, is_main
+from .collectives import barrier
+from .distributed import is_main
 from .tools import StrPath
 from .whole_files import write_whole
 

@@ -1,7 +1,7 @@
 """One run in several processes, as `torchrun` starts them. Without it there is one, of rank 0.
 
-What the processes tell each other on a CPU goes over gloo, on GPUs over nccl. Process 0 is the one
-that prints and writes; the others are heard only where it does not know what went wrong.
+Process 0 is the one that prints and writes; the others are heard only where it does not know what
+went wrong. What they tell each other is in `collectives`.
 """
 
 import os
@@ -9,15 +9,10 @@ import pickle
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-T = TypeVar("T")
+from typing import Any, NoReturn
 
 ENVIRONMENT = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 LONGEST = timedelta(hours=2)  # that they wait for one that downloads, say
@@ -29,6 +24,7 @@ class _State:
     local_rank = 0
     world_size = 1
     store: Any = None  # where they leave each other words; it outlives each of them
+    gloo: Any = None  # the group that talks about what is on CPUs; None: the default one
 
 
 def rank() -> int:
@@ -49,9 +45,6 @@ def is_main() -> bool:
 def local_world_size() -> int:
     """Return how many processes of this run are on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if _State.world_size > 1 else 1
-
-
-# --- beginning and end
 
 
 @contextmanager
@@ -89,7 +82,8 @@ def _join() -> None:
     _State.local_rank = int(os.environ["LOCAL_RANK"])
     if cuda and _State.local_rank < torch.cuda.device_count():
         torch.cuda.set_device(_State.local_rank)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=LONGEST)
+    distributed.init_process_group("nccl" if cuda else "gloo", timeout=LONGEST)
+    _State.gloo = distributed.new_group(backend="gloo", timeout=LONGEST) if cuda else None
     _State.rank, _State.world_size = distributed.get_rank(), distributed.get_world_size()
     default: Any = distributed.distributed_c10d._get_default_store()
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -101,7 +95,8 @@ def _leave() -> None:
 
     if distributed.is_initialized():
         distributed.destroy_process_group()
-    _State.rank, _State.local_rank, _State.world_size, _State.store = 0, 0, 1, None
+    _State.rank, _State.local_rank, _State.world_size = 0, 0, 1
+    _State.store = _State.gloo = None
 
 
 def check_gpu() -> None:
@@ -147,8 +142,8 @@ def _let_go() -> None:
     """Those that wait for something from this process learn that nothing will come."""
     from torch import distributed
 
-    if "nccl" not in distributed.get_backend_config():  # which may wait for the others itself
-        distributed.destroy_process_group()
+    group, _State.gloo = _State.gloo, None  # it ends with the last that knows it
+    distributed.destroy_process_group(group)  # nccl's might wait for the others
 
 
 def _wait_for(key: str) -> bool:
@@ -161,7 +156,12 @@ def _wait_for(key: str) -> bool:
     return found
 
 
-def _end(error: RuntimeError) -> NoReturn:
+def gloo() -> Any:
+    """Return the group for what is on CPUs, as `torch.distributed` takes it."""
+    return _State.gloo
+
+
+def end_with_others(error: RuntimeError) -> NoReturn:
     """End this process because another one has ended, in its words where it left some."""
     if not is_main():
         raise SystemExit(1) from None
@@ -175,100 +175,3 @@ def _end(error: RuntimeError) -> NoReturn:
     if code not in kinds:  # it shows its traceback itself
         raise SystemExit(code) from None
     raise kinds[code](message.removeprefix("error: ")) from None
-
-
-# --- what they tell each other; each of these is called by all of them at the same place
-
-
-@contextmanager
-def _in_contact() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        _end(error)
-
-
-def sum_of_all(values: "Tensor") -> "Tensor":
-    """Replace `values` by their sum over all processes, in place."""
-    if world_size() > 1:
-        from torch import distributed
-
-        with _in_contact():
-            distributed.all_reduce(values)
-    return values
-
-
-def largest_of_all(*numbers: int) -> list[int]:
-    """Return each number's largest value in any process."""
-    if world_size() == 1:
-        return list(numbers)
-    import torch
-    from torch import distributed
-
-    values = torch.tensor(numbers)
-    with _in_contact():
-        distributed.all_reduce(values, op=distributed.ReduceOp.MAX)
-    return [int(value) for value in values]
-
-
-def first_of_all(value: T | None) -> T | None:
-    """Return the smallest value that is not None in any process."""
-    if world_size() == 1:
-        return value
-    from torch import distributed
-
-    values: list[Any] = [None] * world_size()
-    with _in_contact():
-        distributed.all_gather_object(values, value)
-    return min((value for value in values if value is not None), default=None)
-
-
-def gathered(values: "Tensor") -> "list[Tensor]":
-    """Return the values of every process; they have one shape."""
-    import torch
-    from torch import distributed
-
-    plain = values.contiguous().flatten().view(torch.uint8)  # gloo does not know every type
-    parts = [torch.empty_like(plain) for _ in range(world_size())]
-    with _in_contact():
-        distributed.all_gather(parts, plain)
-    return [part.view(values.dtype).view(values.shape) for part in parts]
-
-
-def from_main(make: Callable[[], T]) -> T:
-    """Return what `make` returns in process 0, which alone calls it."""
-    if world_size() == 1:
-        return make()
-    from torch import distributed
-
-    made: list[Any] = [make() if is_main() else None]
-    with _in_contact():
-        distributed.broadcast_object_list(made)
-    return made[0]
-
-
-def weights_from_main(tensors: "list[Tensor]") -> None:
-    """Give tensors the values that they have in process 0."""
-    if world_size() > 1:
-        from torch import distributed
-
-        for tensor in tensors:
-            there = tensor.detach().contiguous()
-            with _in_contact():
-                distributed.broadcast(there, 0)
-            tensor.copy_(there)
-
-
-def barrier() -> None:
-    """Wait until all processes are here."""
-    largest_of_all(0)
-
-
-@contextmanager
-def main_first() -> Iterator[None]:
-    """Let process 0 go through the block before the others, which find what it left on disk."""
-    if not is_main():
-        barrier()
-    yield
-    if is_main():
-        barrier()

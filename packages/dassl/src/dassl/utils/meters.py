@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .distributed import is_main, sum_of_all, world_size
+from .collectives import sum_of_all
+from .distributed import is_main, world_size
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from .distributed import is_main, largest_of_all, world_size
+from .collectives import largest_of_all
+from .distributed import is_main, world_size
 
 EXIT_STOPPED = 75  # sysexits.h: a temporary failure, to be tried again
 _NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")  # not all systems have them all
