@@ -158,6 +158,8 @@ def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
     print(f"** System **\n{collect_env_info()}")
     if world_size() > 1:
         print(f"Processes: {world_size()}, each with its part of every batch")
+        if cfg.DATALOADER.TRAIN_X.BATCH_SIZE < world_size():
+            print("There are fewer pictures in a batch than processes: some only wait in training")
 
 
 def prepare(args: argparse.Namespace, cfg):

@@ -144,6 +144,7 @@ def test_as_in_one_process(trainer, count, opts, toy, tmp_path):
     assert json.loads((several / "results.json").read_text())["processes"] == count
     log = (several / "log.txt").read_text()
     assert log.count("=> result") == (one / "log.txt").read_text().count("=> result")
+    assert ("fewer pictures in a batch than processes" in log) == (trainer == "CoCoOp")
     again = command(toy, trainer, several, opts=(*SAVE, *opts))
     assert train.main(again) == 0  # the config is that of one process: the run is done
     flags = ("--eval-only", "--model-dir", str(several))
