@@ -6,6 +6,7 @@
         --output-dir output/my_run TASK B2N DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base
 
 Everything behind the flags is `KEY VALUE ...` of the config and wins over all else.
+`torchrun --nproc-per-node N train.py ...` is the same run on N devices.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from dassl.utils.collectives import barrier
+from dassl.utils.distributed import is_main, processes, report, world_size
 from experiment.command import Parser
 
 
@@ -44,22 +47,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """0 when done, 2 for bad input, 3 for a loss that is no number, 75 when a signal stopped the
     run, 130 when Ctrl-C did; after these two the same command continues."""
+    with processes():
+        return exit_code(parse_args(argv))
+
+
+def exit_code(args: argparse.Namespace) -> int:
     from dassl.utils.stopping import Stopped, stop_signals
 
-    args = parse_args(argv)
     try:
         with stop_signals():
             run(args)
     except Stopped as stopped:
         return stopped.code
     except KeyboardInterrupt as error:
-        print(error.args[0] if error.args else "interrupted", file=sys.stderr)
+        if is_main():
+            print(error.args[0] if error.args else "interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         if "debug" in args:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return 3 if isinstance(error, FloatingPointError) else 2
+        code = 3 if isinstance(error, FloatingPointError) else 2
+        report(f"error: {error}", code)
+        return code
     return 0
 
 
@@ -73,11 +82,16 @@ def run(args: argparse.Namespace) -> None:
     check_data(cfg)
     output = Path(cfg.OUTPUT_DIR)
     check_places(args, cfg, output)
+    if not is_main():
+        barrier()  # until the first process may use the folder
+        run_alone(args, cfg, notes, start)
+        return
     made = missing_folders(output)
     try:
         with output_lock(output):
             if not args.eval_only:
                 check_continues(cfg, output)  # a run that ends meanwhile may change the answer
+            barrier()
             run_alone(args, cfg, notes, start)
     finally:
         remove_empty(made)
@@ -85,12 +99,12 @@ def run(args: argparse.Namespace) -> None:
 
 def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> None:
     """Run what the config says; nobody else uses its output folder."""
-    from dassl.utils import set_random_seed, setup_logger
+    from dassl.utils import Logger, set_random_seed, setup_logger
     from dassl.utils.determinism import deterministic
     from dassl.utils.stopping import Stopped
     from experiment.config import own_part
 
-    logger = setup_logger(cfg.OUTPUT_DIR)
+    logger = setup_logger(cfg.OUTPUT_DIR) if is_main() else Logger()
     trainer = None
     try:
         print_start(args, own_part(cfg), notes)
@@ -100,11 +114,11 @@ def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> 
             trainer = prepare(args, cfg)
             execute(trainer, args, cfg, Path(cfg.OUTPUT_DIR), start)
     except (Stopped, KeyboardInterrupt) as error:
-        logger.file.write(f"{error}\n")
+        logger.note(f"{error}\n")
         raise
     except (ValueError, OSError, FloatingPointError) as error:
-        logger.file.write(f"error: {error}\n")  # the terminal gets it from main
-        if trainer is None:  # refused: as if it had not been tried
+        logger.note(f"error: {error}\n")  # the terminal gets it from main
+        if trainer is None and logger.file:  # refused: as if it had not been tried
             Path(logger.file.name).unlink(missing_ok=True)
         raise
     finally:
@@ -142,6 +156,10 @@ def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
     for note in notes:
         print(f"per data set: {note}")
     print(f"** System **\n{collect_env_info()}")
+    if world_size() > 1:
+        print(f"Processes: {world_size()}, each with its part of every batch")
+        if cfg.DATALOADER.TRAIN_X.BATCH_SIZE < world_size():
+            print("There are fewer pictures in a batch than processes: some only wait in training")
 
 
 def prepare(args: argparse.Namespace, cfg):
@@ -168,17 +186,21 @@ def execute(trainer, args: argparse.Namespace, cfg, output: Path, start: float) 
     from experiment.watch import RunWatch
 
     watch = RunWatch(trainer, start)
-    if not (args.eval_only and holds_checkpoints(output)):  # what it was trained with stays
+    writes = is_main()
+    if writes and not (
+        args.eval_only and holds_checkpoints(output)
+    ):  # what it was trained with stays
         write_config(own_part(cfg), output)
         write_classes(trainer, output)
     if args.no_train and not args.eval_only:
         return
-    forget_results(output)
+    if writes:
+        forget_results(output)
     if args.eval_only:
         trainer.test()
     else:
         trainer.train()
-    if "accuracy" in watch.results:
+    if writes and "accuracy" in watch.results:
         load_epoch = args.load_epoch if args.eval_only else None
         asked = {"eval_only": args.eval_only, "load_epoch": load_epoch}
         write_results(cfg, watch.results, output, **asked)  # kept, whatever details may meet

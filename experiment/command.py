@@ -18,7 +18,10 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=text)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}. See {self.prog} --help\n")
+        from dassl.utils.distributed import report  # late: not all commands need it
+
+        report(f"error: {message}. See {self.prog} --help", 2)
+        self.exit(2)
 
 
 def guarded(

@@ -11,6 +11,7 @@ from typing import Any
 
 from dassl.data.datasets import Datum
 from dassl.engine import SimpleTrainer
+from dassl.utils.distributed import world_size
 from experiment.machine import device_name, peak_memory
 from experiment.record import PREDICTIONS, write_atomically
 from experiment.watch import RunWatch
@@ -37,6 +38,7 @@ def details(watch: RunWatch, directory: Path, eval_only: bool) -> dict[str, Any]
         "peak_memory_bytes": peak,
         "peak_memory_kind": kind,
         "device": device_name(trainer.device),
+        "processes": world_size(),
     }
 
 

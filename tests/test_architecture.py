@@ -131,7 +131,9 @@ def code_files() -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-@pytest.mark.parametrize("never", [r"\.cuda\(\)", r"\.half\(\)", r"except:", r"strict=False\)"])
+@pytest.mark.parametrize(
+    "never", [r"\.cuda\(\)", r"\.half\(\)", r"except:", r"strict=False\)", "DataParallel"]
+)
 def test_what_the_code_never_says(never):
     for file in code_files():
         lines = [x for x in file.read_text().splitlines() if "zip(" not in x]

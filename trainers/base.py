@@ -4,6 +4,7 @@ A trainer names its config node and its learner's file, and builds a `Method`; e
 about devices, precision and checkpoints is here and nowhere else.
 """
 
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -190,15 +191,22 @@ class CLIPTrainer(TrainerX):
         parts = LargestParts(self.device)
         with self.autocast():
             w = self.method.text_features()
-            for batch in tqdm(loader, desc=split, leave=False, disable=None):
+            for batch, whole in self._batches(loader, split):
                 images, labels = self.parse_batch_test(batch)
                 logits = parts(lambda part: self.method.classify(part, w, self.seen), images)
-                self.evaluator.process(logits, labels)
+                self.evaluator.process(*whole((logits, labels)))
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         self.results = {"split": split, "total": len(loader.dataset), **results}
         return results["accuracy"]
+
+    def _batches(self, loader: Iterable, desc: str) -> Iterable[tuple[dict, Callable]]:
+        """Batches, and what makes of this process's answers those to the whole batch."""
+        if hasattr(self, "test_batches"):
+            return self.test_batches(loader, desc)
+        bar = tqdm(loader, desc=desc, leave=False, disable=None)  # upstream's engine
+        return ((batch, lambda answers: answers) for batch in bar)
 
     def model_inference(self, images: Tensor) -> Tensor:
         """Logits (N, C) of normalised images (N, 3, H, W) on the trainer's device."""

@@ -87,7 +87,7 @@ class PublicNames:
 
 
 def without_module(state: State) -> State:
-    """Names without the 'module.' of DataParallel, which may stand before any part."""
+    """Names without the 'module.' of wrappers for several GPUs, which may stand before any part."""
     return {re.sub(r"(^|\.)module\.", r"\1", key): value for key, value in state.items()}
 
 

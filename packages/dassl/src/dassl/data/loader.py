@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
+from dassl.utils.distributed import local_world_size
 from dassl.utils.stopping import ignore_stop_signals
 
 from .datasets import Datum
@@ -90,7 +91,11 @@ def _end_workers() -> None:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: more workers than that slow loading down."""
+    """Return how many cores this process may use: more workers than that slow loading down.
+
+    Processes of one run share them, and have one at least.
+    """
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # not everywhere
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    return max(cores // local_world_size(), 1)

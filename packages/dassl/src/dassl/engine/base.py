@@ -4,11 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from dassl.data.loader import stop_workers
 from dassl.data.seeding import set_loader_epoch
+from dassl.utils.collectives import largest_of_all, weights_from_main
+from dassl.utils.distributed import is_main, world_size
 from dassl.utils.stopping import patiently, stop_signals
 
+from .exchange import GradientExchange, check_divisible
 from .finite import REMEDY
 from .models import ModelKeeper
 from .run_state import train_loaders
@@ -29,6 +33,7 @@ class TrainerBase(ModelKeeper):
         super().__init__()
         self._writer: SummaryWriter | None = None
         self._losses_finite: Tensor | None = None
+        self._weight = 1 / world_size()  # of this process in the mean over the present batch
         self.start_epoch = self.epoch = self.max_epoch = 0
 
     # --- one step
@@ -73,7 +78,7 @@ class TrainerBase(ModelKeeper):
         """Find a loss that is infinite or no number.
 
         On a GPU the answer is not waited for: it is read when the next line is printed, and at
-        the end of the epoch, before anything is saved.
+        the end of the epoch, before anything is saved. Several processes read it together.
 
         Raises:
             FloatingPointError: it is one.
@@ -81,7 +86,7 @@ class TrainerBase(ModelKeeper):
         finite = torch.isfinite(loss.detach()).all()
         before = self._losses_finite
         self._losses_finite = finite if before is None else before & finite
-        if loss.device.type == "cpu":
+        if loss.device.type == "cpu" and world_size() == 1:
             self.raise_on_anomaly()
 
     def raise_on_anomaly(self) -> None:
@@ -91,7 +96,7 @@ class TrainerBase(ModelKeeper):
             FloatingPointError: a loss was infinite or no number.
         """
         finite, self._losses_finite = self._losses_finite, None
-        if finite is not None and not finite:
+        if finite is not None and any(largest_of_all(int(not finite))):
             batch = f", batch {self.batch_idx + 1}" if hasattr(self, "batch_idx") else ""
             near = "" if finite.device.type == "cpu" else " or shortly before"
             raise FloatingPointError(
@@ -106,7 +111,7 @@ class TrainerBase(ModelKeeper):
 
         What an interrupted run wrote there of `purge_step` and later is not shown.
         """
-        if self._writer is None:
+        if self._writer is None and is_main():
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
             print(f"TensorBoard files are in {log_dir}")
@@ -134,6 +139,7 @@ class TrainerBase(ModelKeeper):
         self.max_epoch = max_epoch
         with stop_signals():
             self.before_train()
+            self._start_together()
             try:
                 with patiently():
                     for epoch in range(self.start_epoch, self.max_epoch):
@@ -142,6 +148,20 @@ class TrainerBase(ModelKeeper):
                 for loader in train_loaders(self):
                     stop_workers(loader)
             self.after_train()
+
+    def _start_together(self) -> None:
+        """Let the processes of a run begin with the same weights, and exchange gradients."""
+        if world_size() == 1:
+            return
+        check_divisible(self._models, self._optims)
+        for model in self._models.values():
+            values = model.state_dict().values()
+            weights_from_main([value.detach() for value in values if isinstance(value, Tensor)])
+        kept = list(vars(self).values())
+        optimizers = {id(o): o for o in [*self._optims.values(), *kept] if isinstance(o, Optimizer)}
+        scalers = {id(s): s for s in kept if isinstance(s, torch.amp.GradScaler)}
+        exchange = GradientExchange(lambda: self._weight)
+        exchange.attach(optimizers.values(), scalers.values())
 
     def _run_one(self, epoch: int) -> None:
         self.epoch = epoch

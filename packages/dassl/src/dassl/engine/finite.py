@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
+from dassl.utils.collectives import first_of_all
+
 REMEDY = "Lower OPTIM.LR, or train in a wider number format"
 _MOST_STEPS = 1000  # that are remembered
 
@@ -53,16 +55,24 @@ class LossWatch:
         self._steps = []
 
     def check(self, epoch: int, num_batches: int) -> None:
-        """Look at the steps since the last call; this waits for the device.
+        """Look at the steps since the last call, in all processes; this waits for the device.
 
         Raises:
             FloatingPointError: a value that is called a loss is infinite or no number.
         """
         steps, self._steps = self._steps, []
-        for batch, values in steps:
-            bad = [name for name, value in values.items() if not math.isfinite(float(value))]
-            if any("loss" in name for name in bad):
-                _refuse([name for name in bad if name != "loss"] or bad, epoch, batch, num_batches)
+        found = ((batch, bad) for batch, values in steps if (bad := _bad_losses(values)))
+        first = first_of_all(next(found, None))
+        if first is not None:
+            _refuse(first[1], epoch, first[0], num_batches)
+
+
+def _bad_losses(values: Mapping[str, Any]) -> list[str]:
+    """Name what is not finite, if there is a loss among it."""
+    bad = [name for name, value in values.items() if not math.isfinite(float(value))]
+    if not any("loss" in name for name in bad):
+        return []
+    return [name for name in bad if name != "loss"] or bad
 
 
 def _refuse(names: list[str], epoch: int, batch: int, num_batches: int) -> NoReturn:

@@ -2,15 +2,17 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 
 from torch import Tensor
 
-from dassl.data.seeding import batches_from
-from dassl.utils import AverageMeter, MetricMeter, check_availability
+from dassl.data.division import Division, divided_alike
+from dassl.data.seeding import batches_from, loader_seed
+from dassl.utils import AverageMeter, MetricMeter, check_availability, set_random_seed
+from dassl.utils.distributed import world_size
 
 from .finite import LossWatch
 from .simple import SimpleTrainer
@@ -24,7 +26,9 @@ class _BatchLoop(SimpleTrainer):
         batch_idx: the current one, from 0.
     """
 
-    def _run_batches(self, batches: Iterable[tuple[Any, ...]], start: int) -> None:
+    def _run_batches(
+        self, batches: Iterable[tuple[Any, ...]], start: int, division: Division
+    ) -> None:
         """Go through `batches`, the first of which is number `start`."""
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
@@ -34,30 +38,45 @@ class _BatchLoop(SimpleTrainer):
             "data_time": data_time,
         }
         for name, state in self._take_interrupted().items():
-            meters[name].load_state_dict(state)
+            meter = meters[name]
+            meter.load_share(state) if meter is losses else meter.load_state_dict(state)
         self._watch, self.batch_idx = LossWatch(), start - 1
         begin = time.time()
         for self.batch_idx, batch in enumerate(batches, start):
             data_time.update(time.time() - begin)
             lr = self.get_current_lr()  # before a plugin moves on to the next epoch's
-            summary = self.forward_backward(*batch)
+            summary = self._step(batch, division)
             losses.update(summary)
             self._watch.add(self.batch_idx, summary)
             if self.device.type == "cpu" or self._watch.is_full:
                 self._read(losses)
             if self._is_printed() or self._is_last():
                 # reading waits for the device: it belongs to the time that is measured
-                values = self._read(losses)
+                whole = self._read(losses)
                 batch_time.update(time.time() - begin)
                 if self._is_printed():
-                    self._print_line(batch_time, data_time, str(losses), lr)
-                self._write_scalars({**values, "lr": lr})
+                    self._print_line(batch_time, data_time, str(whole), lr)
+                self._write_scalars({**_averages(whole), "lr": lr})
             else:
                 batch_time.update(time.time() - begin)
             if self._is_due():
-                self._read(losses)
-                self._save_progress({name: meter.state_dict() for name, meter in meters.items()})
+                now = {**meters, "losses": self._read(losses)}
+                self._save_progress({name: meter.state_dict() for name, meter in now.items()})
             begin = time.time()
+
+    def _step(self, batch: tuple[Any, ...], division: Division) -> Any:
+        """Return what a step makes of a batch; of several processes, this one's share of it."""
+        if world_size() == 1:
+            return self.forward_backward(*batch)
+        self._weight = division.weight(self.batch_idx)
+        summary = self.forward_backward(*batch)
+        if not division.is_even(self.batch_idx):
+            # what was drawn for more images moved the generators further
+            seed = loader_seed(division.loader) or 0
+            set_random_seed((seed + self.epoch * self.num_batches + self.batch_idx) % 2**32)
+        if not isinstance(summary, Mapping):
+            return summary
+        return {name: value * self._weight for name, value in summary.items()}
 
     def _is_last(self) -> bool:
         return self.batch_idx + 1 == self.num_batches
@@ -66,19 +85,19 @@ class _BatchLoop(SimpleTrainer):
         frequency = self.cfg.TRAIN.PRINT_FREQ
         return (self.batch_idx + 1) % frequency == 0 or self.num_batches < frequency
 
-    def _read(self, losses: MetricMeter) -> dict[str, float]:
-        """Return the means since the epoch began.
+    def _read(self, losses: MetricMeter) -> MetricMeter:
+        """Return what was taken in since the epoch began, of all processes.
 
         Raises:
-            FloatingPointError: one that is called a loss is infinite or no number.
+            FloatingPointError: the mean of one that is called a loss is infinite or no number.
         """
-        values = {name: meter.avg for name, meter in losses.meters.items()}
-        if all(map(math.isfinite, values.values())):
+        losses = losses.of_all_processes()
+        if all(map(math.isfinite, _averages(losses).values())):
             self._watch.forget()
         else:
             self._watch.check(self.epoch, self.num_batches)
         self.raise_on_anomaly()
-        return values
+        return losses
 
     def _print_line(
         self, batch_time: AverageMeter, data_time: AverageMeter, losses: str, lr: float
@@ -103,6 +122,10 @@ class _BatchLoop(SimpleTrainer):
             self.write_scalar(f"train/{name}", value, step)
 
 
+def _averages(losses: MetricMeter) -> dict[str, float]:
+    return {name: meter.avg for name, meter in losses.meters.items()}
+
+
 class TrainerX(_BatchLoop):
     """A trainer on labelled images: `forward_backward(batch)`."""
 
@@ -110,8 +133,10 @@ class TrainerX(_BatchLoop):
         """Go once through `train_loader_x`."""
         self.num_batches = len(self.train_loader_x)
         start = self._first_batch()
-        batches = batches_from(self.train_loader_x, start)
-        self._run_batches(((batch,) for batch in batches), start)
+        division = Division(self.train_loader_x)
+        with division.in_force():
+            batches = batches_from(self.train_loader_x, start)
+            self._run_batches(((batch,) for batch in batches), start, division)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Return images, labels and domains on the device."""
@@ -136,8 +161,10 @@ class TrainerXU(_BatchLoop):
         self.num_batches = lengths[count]
         start = self._first_batch()
         loaders = (self.train_loader_x, self.train_loader_u)
-        pairs = zip(*(batches_from(loader, start, endless=True) for loader in loaders), strict=True)
-        self._run_batches(islice(pairs, self.num_batches - start), start)
+        divisions = divided_alike(loaders, self.num_batches)
+        with divisions[0].in_force(), divisions[1].in_force():
+            pairs = zip(*(batches_from(x, start, endless=True) for x in loaders), strict=True)
+            self._run_batches(islice(pairs, self.num_batches - start), start, divisions[0])
 
     def parse_batch_train(
         self, batch_x: dict[str, Any], batch_u: dict[str, Any]

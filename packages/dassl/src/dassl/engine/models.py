@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from dassl.utils import check_availability, load_checkpoint, save_checkpoint, tolist_if_not
 from dassl.utils.checkpoints import BEST, checkpoint_name, common_epochs, describe, restore
+from dassl.utils.collectives import from_main
 
 from .finite import check_weights
 from .resuming import Progress, find_progress
@@ -114,7 +115,7 @@ class ModelKeeper:
         Returns:
             The number of epochs that are done; 0 if there is nothing to go on from.
         """
-        found = find_progress(Path(directory), self.get_model_names())
+        found = from_main(lambda: find_progress(Path(directory), self.get_model_names()))
         if found is None:
             print(f"No checkpoint in {directory}: training starts from scratch")
             return 0

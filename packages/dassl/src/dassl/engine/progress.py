@@ -7,8 +7,10 @@ import torch
 from torch.optim import Optimizer
 
 from dassl.data.seeding import loader_seed
+from dassl.utils.collectives import barrier
+from dassl.utils.distributed import is_main
 from dassl.utils.interval import Interval
-from dassl.utils.stopping import Stopped, at_once, stop, stop_requested
+from dassl.utils.stopping import Stopped, at_once, heed, stop, stop_requested
 from dassl.utils.whole_files import check_room
 
 from .base import TrainerBase
@@ -71,7 +73,8 @@ class ProgressKeeper(TrainerBase):
         return loop
 
     def _is_due(self, steps: int = 1) -> bool:
-        return stop_requested() or self._interval.due(steps)
+        due = heed(self._interval.due(steps))
+        return stop_requested() or due
 
     def _save_progress(self, loop: dict[str, Any]) -> None:
         """Write a snapshot after a batch; go no further if a signal came. `loop` is its own."""
@@ -85,12 +88,14 @@ class ProgressKeeper(TrainerBase):
         """Run `after_epoch`, in which a validation may be cut short."""
         if self._looped == self.epoch and self._validates() and self._models:
             # what it changes must not be in the state that it is begun with again
-            before = serialise(self._state((self.epoch, self.num_batches), {}))
+            place = (self.epoch, self.num_batches)
+            before = serialise(self._state(place, {})) if is_main() else b""
             try:
                 with at_once():
                     self.after_epoch()
             except (Stopped, KeyboardInterrupt):
-                write_snapshot(Path(self.output_dir), (self.epoch, self.num_batches), before)
+                if is_main():
+                    write_snapshot(Path(self.output_dir), place, before)
                 raise
         else:
             self.after_epoch()
@@ -117,9 +122,10 @@ class ProgressKeeper(TrainerBase):
         }
 
     def _write(self, place: Place, loop: dict[str, Any]) -> None:
-        if self._models:
+        if self._models and is_main():
             path = write_snapshot(Path(self.output_dir), place, self._state(place, loop))
             print(f"Snapshot saved to {path}")
+        barrier()  # one that stops would take the others along
         self._interval.restart()
 
     def _prepare_folder(self, frequency: int, keeps_best: bool) -> None:
@@ -131,6 +137,8 @@ class ProgressKeeper(TrainerBase):
         Raises:
             OSError: they have not.
         """
+        if not is_main():
+            return
         directory = Path(self.output_dir)
         clean_up(directory, self.get_model_names())
         epochs = self.max_epoch - self.start_epoch
@@ -142,7 +150,8 @@ class ProgressKeeper(TrainerBase):
         check_room(directory, size, size * (1 + snapshots + numbered + int(keeps_best)))
 
     def _remove_snapshots(self) -> None:
-        remove_snapshots(Path(self.output_dir))
+        if is_main():
+            remove_snapshots(Path(self.output_dir))
 
     def _checkpoint_size(self) -> int:
         """Return the bytes that all models take in files, with full-grown optimisers."""

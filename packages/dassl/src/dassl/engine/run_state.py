@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 from dassl.data.seeding import loader_seed, set_loader_seed
+from dassl.utils.collectives import from_main
+from dassl.utils.distributed import world_size
 
 
 def collect_run_state(trainer: Any) -> dict[str, Any]:
@@ -61,10 +63,19 @@ def generators() -> dict[str, Any]:
     }
 
 
+def same_generators() -> None:
+    """Put the generators of all processes of a run to where they are in the first."""
+    if world_size() > 1:
+        set_generators(from_main(generators))
+
+
 def set_generators(state: dict[str, Any]) -> None:
     """Put back what `generators` returned."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
-    for device, device_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
+    cuda = state["cuda"][: torch.cuda.device_count()]
+    if world_size() > 1:  # each process draws on a GPU of its own, as the first one did
+        cuda = cuda[:1] * len(cuda)
+    for device, device_state in enumerate(cuda):
         torch.cuda.set_rng_state(device_state, device)

@@ -1,71 +1,33 @@
 """The life of a run: data, model, resume, checkpoints, tests."""
 
 import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from dassl.data import DataManager
+from dassl.data.division import Division
 from dassl.evaluation import build_evaluator
-from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import check_availability, count_num_param, load_pretrained_weights
 from dassl.utils.checkpoints import BEST, checkpoint_name
+from dassl.utils.collectives import from_main, main_first
+from dassl.utils.distributed import check_gpu, is_main
 from dassl.utils.interval import Interval
+from dassl.utils.stopping import stop_together
 
 from .progress import ProgressKeeper
 from .resuming import has_progress
-
-
-class SimpleNet(nn.Module):
-    """Backbone, head if MODEL.HEAD.NAME is set, linear classifier if there are classes."""
-
-    def __init__(self, cfg: CfgNode, model_cfg: CfgNode, num_classes: int, **kwargs: Any) -> None:
-        """`kwargs` go to the backbone."""
-        super().__init__()
-        node = model_cfg.BACKBONE
-        self.backbone = build_backbone(
-            node.NAME, verbose=cfg.VERBOSE, pretrained=node.PRETRAINED, **kwargs
-        )
-        self._fdim: int = self.backbone.out_features
-        self.head = self._build_head(cfg, model_cfg.HEAD)
-        self.classifier = nn.Linear(self._fdim, num_classes) if num_classes > 0 else None
-
-    def _build_head(self, cfg: CfgNode, node: CfgNode) -> nn.Module | None:
-        if not (node.NAME and node.HIDDEN_LAYERS):
-            return None
-        head: Any = build_head(
-            node.NAME,
-            verbose=cfg.VERBOSE,
-            in_features=self._fdim,
-            hidden_layers=node.HIDDEN_LAYERS,
-            activation=node.ACTIVATION,
-            bn=node.BN,
-            dropout=node.DROPOUT,
-        )
-        self._fdim = head.out_features
-        return head
-
-    @property
-    def fdim(self) -> int:
-        """The width of the features before the classifier."""
-        return self._fdim
-
-    def forward(self, x: Tensor, return_feature: bool = False) -> Any:
-        """From (N, 3, H, W) images to (N, C) logits, or (logits, features) on request."""
-        features = self.backbone(x)
-        if self.head is not None:
-            features = self.head(features)
-        if self.classifier is None:
-            return features
-        logits = self.classifier(features)
-        return (logits, features) if return_feature else logits
+from .run_state import same_generators
+from .simple_net import SimpleNet
 
 
 class SimpleTrainer(ProgressKeeper):
@@ -84,11 +46,15 @@ class SimpleTrainer(ProgressKeeper):
         check_availability(cfg.TEST.FINAL_MODEL, ["last_step", "best_val"], "TEST.FINAL_MODEL")
         self._interval = Interval(cfg.TRAIN.CHECKPOINT_EVERY, "TRAIN.CHECKPOINT_EVERY")
         use_cuda = torch.cuda.is_available() and cfg.USE_CUDA
+        if use_cuda:
+            check_gpu()
         self.device = torch.device("cuda" if use_cuda else "cpu")
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
-        self.build_data_loader()
+        same_generators()
+        with main_first():  # it may download, and keep what it drew
+            self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
         self.best_result = -np.inf
@@ -148,7 +114,7 @@ class SimpleTrainer(ProgressKeeper):
     def _resume(self) -> None:
         """Go on from OUTPUT_DIR, or from RESUME where that has nothing yet."""
         given, names = self.cfg.RESUME, self.get_model_names()
-        if not given or has_progress(Path(self.output_dir), names):
+        if not given or from_main(lambda: has_progress(Path(self.output_dir), names)):
             self.start_epoch = self.resume_model_if_exist(self.output_dir)
         if not given or self.start_epoch or self._interrupted:
             return
@@ -179,7 +145,8 @@ class SimpleTrainer(ProgressKeeper):
         if not done or self._interrupted is not None or not self._is_kept(done):
             return
         folders = [Path(self.output_dir) / name for name in self.get_model_names()]
-        if not all((folder / checkpoint_name(done)).is_file() for folder in folders):
+        files = [folder / checkpoint_name(done) for folder in folders]
+        if not from_main(lambda: all(file.is_file() for file in files)):
             self.save_model(done - 1, self.output_dir)
 
     def after_train(self) -> None:
@@ -207,13 +174,27 @@ class SimpleTrainer(ProgressKeeper):
         self.evaluator.reset()
         split, loader = self._test_split(self.cfg.TEST.SPLIT if split is None else split)
         print(f"Evaluate on the *{split}* set")
-        for batch in tqdm(loader, desc=split, disable=None):  # none without a terminal
+        for batch, whole in self.test_batches(loader, split):
             input, label = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(input), label)
+            self.evaluator.process(*whole((self.model_inference(input), label)))
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         return next(iter(results.values()))
+
+    def test_batches(self, loader: Any, desc: str) -> Iterator[tuple[Any, Callable[[Any], Any]]]:
+        """Yield the batches of a pass, with a progress bar; of several processes, their parts.
+
+        Yields:
+            A batch, and what makes of this process's answers (a tensor with a row for each image,
+            or a tuple of such) those to the whole batch; all processes must call it.
+        """
+        division = Division(loader)
+        bar = None if is_main() else True  # None: no bar without a terminal
+        with division.in_force():
+            for number, batch in enumerate(tqdm(loader, desc=desc, leave=False, disable=bar)):
+                stop_together()
+                yield batch, partial(division.whole, number)
 
     def model_inference(self, input: Tensor) -> Tensor:
         """Return what is evaluated: (N, C) scores."""

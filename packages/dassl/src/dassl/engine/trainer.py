@@ -2,6 +2,7 @@
 
 from .base import TrainerBase
 from .loops import TrainerX, TrainerXU
-from .simple import SimpleNet, SimpleTrainer
+from .simple import SimpleTrainer
+from .simple_net import SimpleNet
 
 __all__ = ["SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]

@@ -9,6 +9,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.utils import mkdir_if_missing
+from dassl.utils.distributed import is_main
 
 from .build import EVALUATOR_REGISTRY
 
@@ -85,7 +86,7 @@ class Classification(EvaluatorBase):
         )
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._report_classes(counts)
-        if self.cfg.TEST.COMPUTE_CMAT:
+        if self.cfg.TEST.COMPUTE_CMAT and is_main():
             self._save_confusion(counts)
         return results
 

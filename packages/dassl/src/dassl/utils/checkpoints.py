@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from . import plain_pickle
+from .collectives import barrier
+from .distributed import is_main
 from .tools import StrPath
 from .whole_files import write_whole
 
@@ -35,19 +37,25 @@ def save_checkpoint(
 ) -> None:
     """Write `state` to `save_dir` and name it there in the text file `checkpoint`.
 
-    A kill at any moment leaves either the old files or the new ones, never half of one.
+    A kill at any moment leaves either the old files or the new ones, never half of one. Of the
+    processes of a run the first one writes, and the others wait for it.
 
     Args:
         state: 'state_dict' and 'epoch' (epochs done) at least; commonly 'optimizer',
             'scheduler' and 'val_result'.
         is_best: also copy it to model-best.pth.tar.
-        remove_module_from_keys: drop the 'module.' that DataParallel puts before names.
+        remove_module_from_keys: drop the 'module.' that wrappers for several GPUs put before names.
         model_name: the file's name; by default model.pth.tar-<epoch>.
     """
-    folder = Path(save_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     if remove_module_from_keys:
         state = {**state, "state_dict": strip_module(state["state_dict"])}
+    if is_main():
+        _write(state, Path(save_dir), is_best, model_name)
+    barrier()
+
+
+def _write(state: dict[str, Any], folder: Path, is_best: bool, model_name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / (model_name or checkpoint_name(state["epoch"]))
     write_whole(path, lambda part: torch.save(state, part))
     print(f"Checkpoint saved to {path}")
@@ -191,7 +199,7 @@ def describe(folder: Path) -> str:
 
 
 def strip_module(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `state_dict` without the 'module.' that DataParallel puts before names."""
+    """Return `state_dict` without the 'module.' that wrappers for several GPUs put before names."""
     return OrderedDict((key.removeprefix("module."), value) for key, value in state_dict.items())
 
 

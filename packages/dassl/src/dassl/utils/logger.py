@@ -24,9 +24,13 @@ class Logger:
 
     def write(self, text: str) -> int:
         self.console.write(text)
+        self.note(text)
+        return len(text)
+
+    def note(self, text: str) -> None:
+        """Write to the file alone, if there is one."""
         if self.file is not None:
             self.file.write(text)
-        return len(text)
 
     def flush(self) -> None:
         self.console.flush()

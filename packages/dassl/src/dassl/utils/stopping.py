@@ -1,7 +1,8 @@
 """Signals that end a run: SIGTERM, SIGUSR1 and SIGUSR2, which schedulers send, and Ctrl-C.
 
 They act at once, except within `patiently`: there they are noted, and whoever works there asks
-`stop_requested` when nothing is half done, saves, and calls `stop`.
+`stop_requested` when nothing is half done, saves, and calls `stop`. Several processes of one run
+agree first (`heed`), so that all of them stop at the same place.
 """
 
 import os
@@ -12,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
+
+from .collectives import largest_of_all
+from .distributed import is_main, world_size
 
 EXIT_STOPPED = 75  # sysexits.h: a temporary failure, to be tried again
 _NAMES = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")  # not all systems have them all
@@ -35,6 +39,8 @@ class _State:
     pid: int | None = None  # the process that listens; None: nobody does
     patient = False
     received: int | None = None
+    agreed: int | None = None  # what all processes of the run know of; of one process: `received`
+    asks = False  # within `at_once` of several processes
 
 
 @contextmanager
@@ -48,7 +54,7 @@ def stop_signals() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    _State.pid, _State.patient, _State.received = os.getpid(), False, None
+    _reset(os.getpid())
     try:
         for number, handler in before.items():
             # a shell lets its background jobs ignore Ctrl-C: so it shall stay
@@ -56,12 +62,18 @@ def stop_signals() -> Iterator[None]:
                 signal.signal(number, _on_signal)
         yield
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        if is_main():
+            print(stopped, file=sys.stderr)
         raise
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        _State.pid, _State.patient, _State.received = None, False, None
+        _reset(None)
+
+
+def _reset(pid: int | None) -> None:
+    _State.pid, _State.patient, _State.asks = pid, False, False
+    _State.received = _State.agreed = None
 
 
 @contextmanager
@@ -69,17 +81,22 @@ def patiently() -> Iterator[None]:
     """Let signals only be noted. One that was not acted upon stops the run at the end."""
     with _patience(True):
         yield
-    if not _State.patient and stop_requested():
+    if not _State.patient and _State.received is not None:
         stop()
 
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Within `patiently`, let signals act at once again."""
-    with _patience(False):
-        if stop_requested():
-            stop()
-        yield
+    """Within `patiently`, let signals act at once again; of several processes, where they ask
+    `stop_together`."""
+    _State.asks = world_size() > 1
+    try:
+        with _patience(_State.asks):
+            if stop_requested():
+                stop()
+            yield
+    finally:
+        _State.asks = False
 
 
 @contextmanager
@@ -93,7 +110,28 @@ def _patience(patient: bool) -> Iterator[None]:
 
 def stop_requested() -> bool:
     """Say whether a signal came; quick enough to be asked after every step."""
-    return _State.received is not None
+    return _State.agreed is not None
+
+
+def heed(due: bool = False) -> bool:
+    """Let a signal that reached one process of a run have reached all, which call this together.
+
+    Returns:
+        `due` of the first process.
+    """
+    if world_size() == 1:
+        return due
+    number, due_in_main = largest_of_all(_State.received or 0, int(due and is_main()))
+    _State.agreed = number or None
+    return bool(due_in_main)
+
+
+def stop_together() -> None:
+    """Within `at_once`, where one of several processes alone could not stop: stop if asked to."""
+    if _State.asks:
+        heed()
+        if stop_requested():
+            stop()
 
 
 def stop(where: str = "") -> NoReturn:
@@ -103,7 +141,7 @@ def stop(where: str = "") -> NoReturn:
         KeyboardInterrupt: it was Ctrl-C.
         Stopped: it was another.
     """
-    number = signal.Signals(_State.received or signal.SIGTERM)
+    number = signal.Signals(_State.agreed or _State.received or signal.SIGTERM)
     saved = f", saved up to {where}" if where else ""
     if number == signal.SIGINT:
         raise KeyboardInterrupt(f"interrupted{saved}: the same command continues")
@@ -123,8 +161,10 @@ def _on_signal(number: int, frame: FrameType | None) -> Any:
     first = _State.received is None
     if first:
         _State.received = number
+        if world_size() == 1:
+            _State.agreed = number
     # schedulers may send several, to the script and to us: the first one does
     if (first and not _State.patient) or (number == signal.SIGINT and not first):
         stop()
-    if number == signal.SIGINT:  # print is not allowed here
+    if number == signal.SIGINT and is_main():  # print is not allowed here
         os.write(2, b"\nfinishing this step and saving; Ctrl-C again stops without saving\n")
