@@ -54,7 +54,7 @@ def say(text: str) -> None:
     """Print a line; the work goes on if nobody reads it any more."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError:  # a pipe or a terminal that is closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

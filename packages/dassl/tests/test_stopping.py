@@ -41,7 +41,7 @@ def signal_in(name, call, number):
     return break_off
 
 
-STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
     [
         (signal.SIGTERM, "forward_backward", 2, (0, 2)),  # the step is finished
         (signal.SIGUSR2, "forward_backward", 4, (0, 4)),
+        (signal.SIGHUP, "forward_backward", 3, (0, 3)),
         (signal.SIGINT, "forward_backward", 5, (1, 1)),
         (signal.SIGTERM, "before_epoch", 2, (1, 1)),
         (signal.SIGTERM, "after_epoch", 1, (0, 4)),

@@ -1,6 +1,7 @@
 """Registry, files, seeds, logs, meters."""
 
 import ast
+import errno
 import io
 import random
 import subprocess
@@ -271,3 +272,19 @@ def test_values_on_a_device_are_not_read_before_they_are_wanted():
 def test_nothing_is_suggested_where_nothing_was_asked_for():
     with pytest.raises(ValueError, match=r"Unknown trainer '': expected one of \['CoOp'\]$"):
         check_availability("", ["CoOp"], what="trainer")
+
+
+def test_a_log_goes_on_without_a_console(tmp_path, monkeypatch):
+    """As when a terminal is closed, or what was piped to has read enough."""
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+        flush = write
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    with Logger(tmp_path / "a.txt") as logger:
+        print("one", file=logger)
+        print("two", file=logger, flush=True)
+    assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"

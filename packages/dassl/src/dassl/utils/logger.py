@@ -1,7 +1,10 @@
 """What is printed also goes to a file."""
 
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -12,7 +15,8 @@ from .tools import StrPath
 class Logger:
     """A text stream that writes to the console and to a file.
 
-    Lines reach the file as they end, so that a killed run leaves what it printed.
+    Lines reach the file as they end, so that a killed run leaves what it printed. Where the
+    console is gone the file gets the rest alone.
     """
 
     def __init__(self, fpath: StrPath | None = None) -> None:
@@ -23,7 +27,8 @@ class Logger:
             self.file = open(fpath, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def write(self, text: str) -> int:
-        self.console.write(text)
+        with self._while_it_lasts():
+            self.console.write(text)
         self.note(text)
         return len(text)
 
@@ -33,9 +38,18 @@ class Logger:
             self.file.write(text)
 
     def flush(self) -> None:
-        self.console.flush()
+        with self._while_it_lasts():
+            self.console.flush()
         if self.file is not None:
             self.file.flush()
+
+    @contextmanager
+    def _while_it_lasts(self) -> Iterator[None]:
+        """Go on without a console that is gone: a terminal that was closed, a pipe to nobody."""
+        try:
+            yield
+        except OSError:
+            self.console = open(os.devnull, "w")  # noqa: SIM115
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else a stream has (`isatty`, `encoding`, `buffer`...) is the console's."""

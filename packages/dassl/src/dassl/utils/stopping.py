@@ -1,4 +1,5 @@
-"""Signals that end a run: SIGTERM, SIGUSR1 and SIGUSR2, which schedulers send, and Ctrl-C.
+"""Signals that end a run: SIGTERM, SIGUSR1 and SIGUSR2, which schedulers send, SIGHUP, which a
+terminal sends when it is closed, and Ctrl-C.
 
 They act at once, except within `patiently`: there they are noted, and whoever works there asks
 `stop_requested` when nothing is half done, saves, and calls `stop`. Several processes of one run
@@ -7,10 +8,11 @@ agree first (`heed`), so that all of them stop at the same place.
 
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -18,8 +20,9 @@ from .collectives import largest_of_all
 from .distributed import is_main, world_size
 
 EXIT_STOPPED = 75  # sysexits.h: a temporary failure, to be tried again
-_NAMES = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")  # not all systems have them all
+_NAMES = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT")  # not all systems have them all
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+_MAY_BE_IGNORED = {signal.SIGINT, getattr(signal, "SIGHUP", None)}
 
 
 class Stopped(SystemExit):
@@ -57,8 +60,8 @@ def stop_signals() -> Iterator[None]:
     _reset(os.getpid())
     try:
         for number, handler in before.items():
-            # a shell lets its background jobs ignore Ctrl-C: so it shall stay
-            if number != signal.SIGINT or handler is not signal.SIG_IGN:
+            # a shell lets its background jobs ignore Ctrl-C, nohup SIGHUP: so it shall stay
+            if number not in _MAY_BE_IGNORED or handler is not signal.SIG_IGN:
                 signal.signal(number, _on_signal)
         yield
     except Stopped as stopped:
@@ -159,6 +162,8 @@ def _on_signal(number: int, frame: FrameType | None) -> Any:
     if _State.pid != os.getpid():  # a worker that was forked a moment ago
         return
     first = _State.received is None
+    if number == getattr(signal, "SIGHUP", None):
+        _leave_terminal()
     if first:
         _State.received = number
         if world_size() == 1:
@@ -168,3 +173,13 @@ def _on_signal(number: int, frame: FrameType | None) -> Any:
         stop()
     if number == signal.SIGINT and is_main():  # print is not allowed here
         os.write(2, b"\nfinishing this step and saving; Ctrl-C again stops without saving\n")
+
+
+def _leave_terminal() -> None:
+    """Print into nothing where the terminal is gone: an error of that must not stop the saving."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode):  # isatty says no by now
+                os.dup2(null, number)
+    os.close(null)
