@@ -8,7 +8,7 @@ from pathlib import Path
 
 from submitit.helpers import DelayedSubmission
 
-from tests.slurm.cluster import ask
+from tests.slurm.cluster import ask, wait_for
 
 
 class Nap:
@@ -47,6 +47,21 @@ def facts(job: str) -> dict[str, str]:
 
 def state(job: str) -> str:
     return facts(job)["JobState"]
+
+
+def restarts(job: str) -> int:
+    return int(facts(job)["Restarts"])
+
+
+def run_out_of_time(job: str, signal_delay_s: int = 60) -> None:
+    """Have a job's time end, and wait until it is back in the queue; it then has its time again.
+
+    Slurm looks at it every 30 s, and gives the signal up to as much too early.
+    """
+    before, limit = restarts(job), facts(job)["TimeLimit"]
+    ask("scontrol", "update", f"JobId={job}", f"EndTime=now+{signal_delay_s + 20}")
+    wait_for(f"job {job} to be requeued", lambda: restarts(job) > before)
+    ask("scontrol", "update", f"JobId={job}", f"TimeLimit={limit}")
 
 
 def kill(job: str) -> None:

@@ -37,9 +37,20 @@ class Sweep(NamedTuple):
 
     def start_on_slurm(self) -> subprocess.Popen:
         options = self.data / "slurm.yaml"
-        options.write_text("signal_delay_s: 5\naccount: nobody\n")
+        options.write_text("signal_delay_s: 60\naccount: nobody\n")
         return self.start(
-            *("--on", "slurm", "--partition", "low", "--time", "1", "--mem-gb", "1", "--gpus", "1"),
+            *(
+                "--on",
+                "slurm",
+                "--partition",
+                "low",
+                "--time",
+                "10",
+                "--mem-gb",
+                "1",
+                "--gpus",
+                "1",
+            ),
             *("--workers", "2", "--slurm-file", str(options)),
         )
 
@@ -68,8 +79,7 @@ class Sweep(NamedTuple):
     def freeze(self, seed: int) -> None:
         """Stop a seed's training where it is, as soon as it has saved something.
 
-        It has then used no time of its own, however fast this machine: a signal finds it in the
-        middle. Slurm wakes what it signals.
+        However fast this machine: a signal finds it in the middle. Slurm wakes what it signals.
         """
         run = self.output / self.training(seed)
         wait_for(f"{run} to save", lambda: list(run.glob("in_progress/epoch-*")), LONG)
