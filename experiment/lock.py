@@ -19,7 +19,7 @@ _held: set[int] = set()
 
 
 @contextmanager
-def output_lock(directory: Path) -> Iterator[None]:
+def output_lock(directory: Path) -> Iterator[int | None]:
     """Hold a folder, which is made if need be.
 
     The lock is the kernel's: it ends with the process, however that ends. The file `.lock` says
@@ -27,12 +27,14 @@ def output_lock(directory: Path) -> Iterator[None]:
     on, as NFS does unless it is mounted with `nolock` or `local_lock`; where there are no locks
     at all, that is said, and the run goes on.
 
+    Gives the open file, which holds the lock as long as any process has it; None without locks.
+
     Raises ValueError naming the holder if there is another, and OSError for a folder that cannot
     be written to.
     """
     handle = _take(directory)
     try:
-        yield
+        yield handle
     finally:
         if handle is not None:
             _held.discard(handle)

@@ -24,14 +24,18 @@ if [[ -z ${PYTHON:-} ]]; then
 fi
 export PYTHON PYTHONPATH=$REPO${PYTHONPATH:+:$PYTHONPATH}
 
-# sweep PROTOCOL TRAINER [FLAG ...]: becomes the sweep, which signals then reach.
+# sweep PROTOCOL TRAINER [FLAG ...] [-- KEY VALUE ...]: becomes the sweep, which signals then reach.
 sweep() {
-    local protocol=$1 trainer=$2
+    local protocol=$1 flags=(--methods "$2")
     shift 2
+    while [[ $# -gt 0 && $1 != -- ]]; do
+        flags+=("$1")
+        shift
+    done
     # shellcheck disable=SC2086  # SHOTS and OPTS hold several words
-    exec "$PYTHON" -m tools.sweep "$protocol" --methods "$trainer" "$@" \
+    exec "$PYTHON" -m tools.sweep "$protocol" "${flags[@]}" \
         ${CFG:+--cfg "$CFG"} ${BACKBONE:+--backbone "$BACKBONE"} ${SOURCE:+--source "$SOURCE"} \
-        ${SHOTS:+--shots $SHOTS} -- ${OPTS:-}
+        ${SHOTS:+--shots $SHOTS} -- ${OPTS:-} "${@:2}"
 }
 
 # methods: the folders of methods beside this file.

@@ -1,5 +1,6 @@
-"""Shared by all tests: pictures and tiny CLIPs, drawn once per session."""
+"""Shared by all tests: pictures and tiny CLIPs, drawn once per session; runs on them."""
 
+import shutil
 import warnings
 
 import pytest
@@ -21,3 +22,50 @@ def toy(tmp_path_factory):
     toy_run.write_pictures(folder)
     toy_run.write_clips(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def runs(toy, tmp_path_factory):
+    """Run folders by trainer and options, each trained when it is first asked for."""
+    import train
+    from tests.toy_run import SAVE, command
+
+    root, made = tmp_path_factory.mktemp("runs"), {}
+
+    def run(trainer, *opts):
+        if (trainer, opts) not in made:
+            folder = root / f"{trainer}{len(made)}"
+            assert train.main(command(toy, trainer, folder, opts=(*SAVE, *opts))) == 0
+            made[trainer, opts] = folder
+        return made[trainer, opts]
+
+    return run
+
+
+@pytest.fixture
+def trained(toy, tmp_path):
+    """A finished run of MMRL of two epochs that kept both."""
+    import train
+    from tests.toy_run import command
+
+    output = tmp_path / "run"
+    assert train.main(command(toy, "MMRL", output, opts=("TRAIN.CHECKPOINT_FREQ", "1"))) == 0
+    return output
+
+
+@pytest.fixture
+def run(runs, tmp_path):
+    """A copy of a run of MMRL, with no text features kept yet."""
+    ignore = shutil.ignore_patterns("text_features")
+    return shutil.copytree(runs("MMRL"), tmp_path / "run", ignore=ignore)
+
+
+@pytest.fixture
+def picture(toy):
+    return str(toy / "colored_shapes" / "images" / "red_square" / "test_1.png")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Where a test writes the runs that it reports on; beside it is room for what comes out."""
+    return tmp_path / "output"

@@ -51,6 +51,21 @@ def place(root: Path, split: str, dataset: str, seed: int, method: str = "MMRL/v
     return root / split / dataset / "shots_16" / method / f"seed{seed}"
 
 
+def base_and_new(
+    root: Path,
+    dataset: str,
+    seed: int,
+    base: float,
+    new: float,
+    method: str = "MMRL/vit_b16",
+    **changes: object,
+) -> None:
+    """One seed's two runs, with results in percent of 10,000 images."""
+    for split, percent in (("train_base", base), ("test_new", new)):
+        folder = place(root / "base2new", split, dataset, seed, method)
+        write(folder / "results.json", results(round(100 * percent), 10_000, **changes))
+
+
 def rows(text: str) -> dict[str, list[str]]:
     """Cells of the lines of a table by the first one, which must be unique in `text`."""
     cells = (

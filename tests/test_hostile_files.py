@@ -5,7 +5,6 @@ import json
 import re
 import struct
 import zlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +16,14 @@ from datasets import _cache
 from datasets._annotations import MOST_BYTES, read_lines, read_names
 from datasets._mat import read_mat
 from datasets._splits import read_split_file
-from tests.test_hostile_pickles import Hostile
+from tests.hostile import Hostile, memory_of
 from tests.toy_run import REPO, command
-from tools.benchmark.worker import Memory
 from tools.data.toy import toy_counts
 from tools.report.settings import read_settings
 from tools.small_clip import weights
 from trainers.yaml_files import read_yaml
 
 DEEP = 100_000
-
-
-@contextmanager
-def memory_of(most: int):
-    """Fails if more than `most` MiB are taken on the way."""
-    memory = Memory("cpu")
-    yield
-    assert memory.peak() < most << 20, f"{memory.peak() >> 20} MiB"
 
 
 def laughs(levels: int, form: str) -> str:

@@ -2,7 +2,6 @@
 file is run, and no small file takes much memory."""
 
 import io
-import os
 import pickle
 import tarfile
 import warnings
@@ -18,20 +17,11 @@ import frozen_clip
 import train
 from dassl.utils import load_checkpoint, load_pretrained_weights, resume_from_checkpoint
 from datasets._pickles import read_pickle
+from tests.hostile import Hostile, memory_of
 from tests.toy_run import command
 from tools import convert_checkpoint
 
 LEARNER = "MultiModalRepresentationLearner"
-
-
-class Hostile:
-    """Makes a folder where it is unpickled."""
-
-    def __init__(self, marker: Path):
-        self.marker = str(marker)
-
-    def __reduce__(self):
-        return os.mkdir, (self.marker,)
 
 
 class Hidden(nn.Module):
@@ -171,8 +161,6 @@ READERS = {
 @pytest.mark.parametrize("write", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 def test_a_hostile_pickle(read, write, tmp_path):
-    from tests.test_hostile_files import memory_of
-
     marker = tmp_path / "owned"
     write(tmp_path / "file.pth", marker)
     with memory_of(600), pytest.raises(ValueError, match=r"file\.pth|model\.pth\.tar-1"):
@@ -220,7 +208,7 @@ NOT_TENSORS = {
     "numbers": state(w=5),
     "no names": {"state_dict": {1: torch.ones(1)}, "epoch": 1},
     "sparse": state(w=torch.ones(2, 2).to_sparse()),
-    "larger than it is": state(w=torch.ones(1).half().expand(10**12)),
+    "larger than it is": state(w=torch.ones(1, dtype=torch.float16).expand(10**12)),
     "a list": [torch.ones(1)],
 }
 

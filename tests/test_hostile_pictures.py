@@ -10,18 +10,8 @@ import pytest
 from PIL import Image
 
 from dassl.utils import read_image
-from tests.test_hostile_files import memory_of
+from tests.hostile import chunk, memory_of, png
 from tools.data.survey import is_decodable
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width: int, height: int, *chunks: bytes, rows: bytes = b"") -> bytes:
-    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)  # one bit a pixel
-    body = (*chunks, chunk(b"IDAT", zlib.compress(rows, 9)), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + b"".join(body)
 
 
 def saved(kind: str, size=(64, 64)) -> bytes:

@@ -3,29 +3,22 @@
 import csv
 import io
 import json
-from pathlib import Path
 
 import pytest
 
 from parse_test_res import main
-from tests.result_files import EPOCHS, place, results, rows, seeds, trained, write
+from tests.result_files import EPOCHS, base_and_new, place, results, rows, seeds, trained, write
 from tools.results.published import table
-
-
-def both(root: Path, dataset: str, seed: int, base: float, new: float, method="MMRL/a", **more):
-    for split, percent in (("train_base", base), ("test_new", new)):
-        folder = place(root / "base2new", split, dataset, seed, method)
-        write(folder / "results.json", results(round(100 * percent), 10_000, **more))
 
 
 @pytest.fixture
 def tree(tmp_path):
     """Two trainers on two data sets; CoOp lacks one."""
     for dataset, shift in (("dtd", 0), ("eurosat", 10)):
-        both(tmp_path, dataset, 1, 80 + shift, 60)
-        both(tmp_path, dataset, 2, 82 + shift, 62)
-    both(tmp_path, "dtd", 1, 70, 50, "CoOp/c")
-    both(tmp_path, "dtd", 2, 74, 50, "CoOp/c")
+        base_and_new(tmp_path, dataset, 1, 80 + shift, 60)
+        base_and_new(tmp_path, dataset, 2, 82 + shift, 62)
+    base_and_new(tmp_path, "dtd", 1, 70, 50, "CoOp/c")
+    base_and_new(tmp_path, "dtd", 2, 74, 50, "CoOp/c")
     return tmp_path
 
 
@@ -60,7 +53,7 @@ def test_csv_has_all_digits_and_nothing_else(tree, capsys):
     assert len(found) == len(lines) == (2 + 2) * 2 * 3
     hm = found["dtd", "MMRL", "HM"]
     assert float(hm["mean"]) == pytest.approx(2 * 81 * 61 / 142, abs=1e-12)
-    assert (hm["seeds"], hm["state"], hm["cfg"], hm["shots"]) == ("2", "complete", "a", "16")
+    assert (hm["seeds"], hm["state"], hm["cfg"], hm["shots"]) == ("2", "complete", "vit_b16", "16")
     partial = found["dtd", "CoOp", "new"]
     assert (partial["seeds"], partial["seeds_missing"], partial["state"]) == ("1", "2", "partial")
     assert found["eurosat", "CoOp", "new"]["mean"] == ""
@@ -69,7 +62,7 @@ def test_csv_has_all_digits_and_nothing_else(tree, capsys):
 
 
 def test_json_holds_cells_and_runs(tree, capsys):
-    write(place(tree / "base2new", "test_new", "dtd", 3, "MMRL/a") / "log.txt", EPOCHS)
+    write(place(tree / "base2new", "test_new", "dtd", 3) / "log.txt", EPOCHS)
     content = json.loads(out(capsys, tree, "--format", "json", "--against", "MMRL"))
     unfinished = [run for run in content["runs"] if run["state"] != "complete"]
     assert [run["reason"] for run in unfinished] == [
@@ -93,7 +86,7 @@ def test_experiments_in_every_format(tmp_path, capsys, format):
 
 
 def test_latex_can_be_typeset(tree, capsys):
-    both(tree, "fgvc_aircraft", 1, 40, 30)
+    base_and_new(tree, "fgvc_aircraft", 1, 40, 30)
     for line in out(capsys, tree, "--format", "latex").splitlines():
         if line and not line.startswith("%"):
             assert not set("±†") & set(line)
@@ -140,7 +133,7 @@ def compare(capsys, root, *arguments) -> dict[str, list[str]]:
 def test_published_differences_and_marks(tmp_path, capsys):
     # paper: 85.67 / 65.00; rerun in mixed precision: see the table
     for seed, base, new in ((1, 85.57, 70), (2, 85.77, 70.2), (3, 85.97, 70.1)):
-        both(tmp_path, "dtd", seed, base, new)
+        base_and_new(tmp_path, "dtd", seed, base, new)
     found = compare(capsys, tmp_path)
     assert found["MMRL"][0] == "85.77 ± 0.16 [+0.10]"
     assert found["MMRL"][1] == "70.10 ± 0.08 [+5.10]!"
@@ -151,9 +144,9 @@ def test_published_differences_and_marks(tmp_path, capsys):
 
 
 def test_published_says_which_row_and_what_is_known_of_eurosat(tmp_path, capsys):
-    both(tmp_path, "eurosat", 1, 95, 70)
-    both(tmp_path, "eurosat", 1, 95, 70, "MMRLPlus/a")
-    both(tmp_path, "eurosat", 1, 95, 70, "VPT/a")
+    base_and_new(tmp_path, "eurosat", 1, 95, 70)
+    base_and_new(tmp_path, "eurosat", 1, 95, 70, "MMRLPlus/a")
+    base_and_new(tmp_path, "eurosat", 1, 95, 70, "VPT/a")
     printed = out(capsys, tmp_path, "--published")
     assert "published for MMRL: row MMRL, the paper's numbers, read in " in printed
     assert "published for MMRLPlus: row MMRL++(rerun-AMP), read in " in printed
@@ -167,19 +160,19 @@ def test_published_averages_are_over_the_same_data_sets(tmp_path, capsys):
     datasets = {key[2] for key in table() if key[:2] == ("MMRL", "base2new")} - {"average"}
     for dataset in datasets:
         base, new = (table()["MMRL", "base2new", dataset, 16, m].value for m in ("base", "new"))
-        both(tmp_path, dataset, 1, base, new)
+        base_and_new(tmp_path, dataset, 1, base, new)
     assert compare(capsys, tmp_path)["Average"] == [
         "85.68 [+0.00]",
         "77.16 [+0.00]",
         "81.20 [+0.00]",
     ]
-    unfinished = place(tmp_path / "base2new", "test_new", "dtd", 1, "MMRL/a")
+    unfinished = place(tmp_path / "base2new", "test_new", "dtd", 1)
     (unfinished / "results.json").unlink()
     assert all("[" not in cell for cell in compare(capsys, tmp_path)["Average of 10/11"])
 
 
 def test_other_backbones_are_not_compared(tmp_path, capsys):
-    both(tmp_path, "dtd", 1, 80, 60, backbone="RN50")
+    base_and_new(tmp_path, "dtd", 1, 80, 60, backbone="RN50")
     printed = out(capsys, tmp_path, "--published")
     assert rows(printed)["MMRL"] == ["80.00", "60.00", "68.57"]
     assert "nothing with the backbone RN50; published numbers are of ViT-B/16" in printed
@@ -231,7 +224,7 @@ def test_wrong_flags_are_status_2(tree, arguments):
 
 def test_strict_is_status_1_for_unfinished_runs(tree, capsys):
     assert main([str(tree), "--strict"]) == 0
-    write(place(tree / "base2new", "test_new", "dtd", 3, "MMRL/a") / "log.txt", EPOCHS)
+    write(place(tree / "base2new", "test_new", "dtd", 3) / "log.txt", EPOCHS)
     assert main([str(tree)]) == 0
     assert main([str(tree), "--strict"]) == 1
 

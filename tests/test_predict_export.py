@@ -10,7 +10,7 @@ import torch
 
 import train
 from dassl.utils import read_image
-from tests.test_predict import refused, runs  # noqa: F401
+from tests.predict_runs import refused
 from tests.toy_run import CLASSES, command
 from tools.predict import export as exporting
 from tools.predict import load
@@ -56,7 +56,7 @@ def compare(target, classifier, pictures) -> None:
 
 
 @pytest.mark.slow
-def test_onnx_and_its_readme(runs, tmp_path, pictures, capsys):  # noqa: F811
+def test_onnx_and_its_readme(runs, tmp_path, pictures, capsys):
     folder, target = runs("MMRL"), tmp_path / "some" / "export"
     manifest = exported(capsys, folder, target)
     assert {file.name for file in target.iterdir()} == {
@@ -83,14 +83,14 @@ def test_onnx_and_its_readme(runs, tmp_path, pictures, capsys):  # noqa: F811
     assert (unknown / "thesis.txt").exists()
 
 
-def test_what_cannot_be_split(runs, tmp_path, capsys):  # noqa: F811
+def test_what_cannot_be_split(runs, tmp_path, capsys):
     target = tmp_path / "export"
     message = refused(capsys, "--model-dir", runs("CoCoOp"), "--export", target)
     assert "CoCoOp cannot be exported: its class features depend on the picture" in message
     assert not target.exists()
 
 
-def test_a_wrong_graph_is_found_and_nothing_written(runs, tmp_path, monkeypatch):  # noqa: F811
+def test_a_wrong_graph_is_found_and_nothing_written(runs, tmp_path, monkeypatch):
     def wrong(side, classifier, folder):
         return exporting.Exported("x", lambda *given: side(*given) + 1)
 
@@ -115,20 +115,20 @@ def test_what_is_needed_is_said(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["MMRLPlus", "MaPLe", "VPT", "CoOp"])
-def test_methods_of_other_image_sides(trainer, runs, tmp_path, capsys):  # noqa: F811
+def test_methods_of_other_image_sides(trainer, runs, tmp_path, capsys):
     manifest = exported(capsys, runs(trainer), tmp_path / "export")
     assert manifest["graph"] == "image_side.onnx"
 
 
 @pytest.mark.slow
-def test_classes_that_were_not_trained_on(runs, tmp_path, capsys):  # noqa: F811
+def test_classes_that_were_not_trained_on(runs, tmp_path, capsys):
     names = ",".join(CLASSES[3:])
     manifest = exported(capsys, runs("MMRL"), tmp_path / "e", "--classes", names)
     assert not manifest["seen_classes"] and "alpha" not in manifest["answer"]
 
 
 @pytest.mark.slow
-def test_without_onnx(runs, tmp_path, pictures, monkeypatch, capsys):  # noqa: F811
+def test_without_onnx(runs, tmp_path, pictures, monkeypatch, capsys):
     target = tmp_path / "export"
     monkeypatch.setattr(exporting, "NEEDED", ("no_such_package",))
     manifest = exported(capsys, runs("MMRL"), target)

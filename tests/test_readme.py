@@ -8,7 +8,7 @@ import pytest
 import parse_test_res
 import tools.predict.__main__
 import tools.report.__main__
-import tools.sweep.__main__
+import tools.sweep.cli
 import train
 from experiment.config import build_config
 from tests.toy_run import REPO
@@ -74,10 +74,10 @@ def test_predict_commands(command):
 
 @pytest.mark.parametrize("command", [c for c in commands() if "tools.sweep" in c])
 def test_sweep_commands(command, tmp_path):
-    args = tools.sweep.__main__.parse_args(shlex.split(command)[3:])
+    args = tools.sweep.cli.parse_args(shlex.split(command)[3:])
     if args.command in PROTOCOLS:
         args.commands, args.output = True, tmp_path
-        assert tools.sweep.__main__.sweep(args) == 0
+        assert tools.sweep.cli.sweep(args) == 0
 
 
 def test_methods_of_the_demo():

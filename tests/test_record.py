@@ -15,9 +15,7 @@ from experiment.record import forget_results
 from experiment.watch import RunWatch
 from tests.test_plugins import TRAINER, forgotten, tiles  # noqa: F401
 from tests.test_plugins import command as plugin_command
-from tests.toy_run import CLASSES, build, classify, command
-
-SAVE = ("TEST.SAVE_PREDICTIONS", "True")
+from tests.toy_run import CLASSES, SAVE, build, classify, command
 
 
 def run(arguments, folder) -> dict:
@@ -145,11 +143,17 @@ def test_predictions_follow_the_order_of_the_sampler(toy, tmp_path):
         assert row["impath"].split("/")[1] == CLASSES[int(row["label"])].replace(" ", "_")
 
 
-def test_the_validation_split(toy, tmp_path):
-    opts = (*SAVE, "TEST.SPLIT", "val")
-    record = run(command(toy, "ZeroshotCLIP", tmp_path, opts=opts), tmp_path)
-    assert record["split"] == "val" and record["total"] == 6
-    assert all("/val_" in row["impath"] for row in read_predictions(tmp_path))
+@pytest.mark.parametrize(
+    ("trainer", "opts", "split", "total"),
+    [
+        ("ZeroshotCLIP", ("TEST.SPLIT", "val"), "val", 6),
+        ("MMRL", ("TEST.FINAL_MODEL", "best_val"), "test", 9),  # not those on the way
+    ],
+)
+def test_the_split_of_the_final_test_counts(trainer, opts, split, total, toy, tmp_path):
+    record = run(command(toy, trainer, tmp_path, opts=(*SAVE, *opts)), tmp_path)
+    assert record["split"] == split and record["total"] == total
+    assert all(f"/{split}_" in row["impath"] for row in read_predictions(tmp_path))
 
 
 def test_a_trainer_that_tests_on_validation_pictures_by_itself(toy, tmp_path):
@@ -158,13 +162,6 @@ def test_a_trainer_that_tests_on_validation_pictures_by_itself(toy, tmp_path):
     trainer.test("val")
     assert (watch.results["split"], watch.results["total"]) == ("val", 6)
     assert watch.tested() == trainer.dm.dataset.val
-
-
-def test_the_final_test_counts_and_not_those_on_the_way(toy, tmp_path):
-    opts = (*SAVE, "TEST.FINAL_MODEL", "best_val")
-    record = run(command(toy, "MMRL", tmp_path, opts=opts), tmp_path)
-    assert record["split"] == "test" and record["total"] == 9
-    assert all("/test_" in row["impath"] for row in read_predictions(tmp_path))
 
 
 def test_a_continued_run_adds_up_its_time(toy, tmp_path):

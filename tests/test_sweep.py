@@ -54,7 +54,6 @@ def test_a_sweep_and_the_same_command_again(fakes):
     assert again.out == "5 runs, 5 of them finished already\nall runs finished\n"
     status = fakes.sweep("status")
     assert re.search(r"few_shot +MMRL/vit_b16_few_shot +dtd +5 *\n", status.out)
-    assert not list((fakes.output / ".sweep" / "drivers").iterdir())
 
 
 def test_failures_are_reported_and_tried_again_by_the_same_command(fakes):
@@ -156,6 +155,16 @@ def test_gpus_are_dealt_out(monkeypatch):
     assert [env["CUDA_VISIBLE_DEVICES"] for env in environments(None, 1)] == ["3", "5"]
     assert [env["CUDA_VISIBLE_DEVICES"] for env in environments(3, 1)] == ["3", "5", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert environments(2, 4) == [{"OMP_NUM_THREADS": "4"}] * 2
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    assert environments(2, 4) == [{"OMP_NUM_THREADS": "4"} | hidden] * 2
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert environments(None, None) == [{}]
+    assert environments(None, None) == [hidden]
+
+
+def test_where_no_gpu_is_found_runs_see_what_the_sweep_sees(fakes, monkeypatch):
+    """submitit would hide all GPUs from its processes."""
+    say = "\nprint(os.environ.get('CUDA_VISIBLE_DEVICES'))"
+    fakes.python.write_text(fakes.python.read_text() + say)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert fakes.sweep(*SMALL, PATH="/nowhere").returncode == 0
+    assert all(Books(fakes.output).end_of_log(folder)[-1] == "None" for folder in FIVE)

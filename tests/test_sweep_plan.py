@@ -9,8 +9,8 @@ import pytest
 from tests.sweep_runs import FakeRuns
 from tests.toy_run import REPO
 from tools.results.places import place_of
-from tools.sweep.__main__ import main
 from tools.sweep.books import Books
+from tools.sweep.cli import main
 from tools.sweep.plan import describe
 from tools.sweep.protocols import BENCHMARK, Request, expand, known_methods, variant
 

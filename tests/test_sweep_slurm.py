@@ -11,9 +11,10 @@ import pytest
 from tests.sweep_runs import FakeRuns
 from tests.toy_run import REPO
 from tools.sweep import driver as driver_module
-from tools.sweep import slurm, worker
+from tools.sweep import places, slurm, worker
 from tools.sweep.books import Books
-from tools.sweep.driver import Cluster, watch
+from tools.sweep.driver import run_on_slurm
+from tools.sweep.places import Cluster
 from tools.sweep.protocols import Run
 from tools.sweep.slurm import SlurmJobs, read_options
 from tools.sweep.worker import Worker
@@ -104,10 +105,8 @@ def jobs(folder, **flags):
 
 def test_what_sbatch_gets(commands, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    submitted = jobs(tmp_path, partition="gpu", time=30, gpus_per_node=1, cpus_per_task=6).submit(
-        runs("a", "b"), {}
-    )
-    assert submitted == {"a": "7_0", "b": "7_1"}
+    slurm_jobs = jobs(tmp_path, partition="gpu", time=30, gpus_per_node=1, cpus_per_task=6)
+    assert list(slurm_jobs.submit(runs("a", "b"), {})) == [{"a": "7_0", "b": "7_1"}]
     (script,) = commands.iterdir()
     text = script.read_text()
     for line in (
@@ -126,7 +125,7 @@ def test_what_sbatch_gets(commands, tmp_path, monkeypatch):
 
 
 def test_arrays_are_as_large_as_slurm_allows(commands, tmp_path):
-    jobs(tmp_path).submit(runs(*"abcd"), {})
+    list(jobs(tmp_path).submit(runs(*"abcd"), {}))
     texts = [file.read_text() for file in sorted(commands.iterdir())]
     assert ["--array=0-2%3" in text for text in texts] == [True, False]
 
@@ -135,7 +134,7 @@ def test_unknown_options_and_no_slurm_are_refused(commands, tmp_path, monkeypatc
     with pytest.raises(ValueError, match="colour"):
         jobs(tmp_path, colour="red")
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(ValueError, match="sbatch, srun, squeue, scancel cannot be found"):
+    with pytest.raises(ValueError, match="sbatch, srun, squeue, scancel, scontrol cannot be found"):
         jobs(tmp_path)
 
 
@@ -143,7 +142,7 @@ def test_a_refusal_of_sbatch_is_told(commands, tmp_path):
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.write_text("#!/bin/sh\necho 'invalid partition specified: gpu' >&2; exit 1\n")
     with pytest.raises(OSError, match="invalid partition specified: gpu"):
-        jobs(tmp_path).submit(runs("a"), {})
+        list(jobs(tmp_path).submit(runs("a"), {}))
 
 
 def test_the_queue(commands, tmp_path):
@@ -165,15 +164,15 @@ class FakeSlurm:
         self.submitted.append(([run.folder for run in together], dict(waits)))
         ids = {run.folder: f"{number}_{task}" for task, run in enumerate(together)}
         self.queued |= dict.fromkeys(ids.values(), "PENDING")
-        return ids
+        yield ids
 
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     fake = FakeSlurm()
-    monkeypatch.setattr(driver_module, "queue", lambda: dict(fake.queued))
+    monkeypatch.setattr(places, "queue", lambda: dict(fake.queued))
     books = Books(tmp_path)
-    books.save_plan([], "")
+    books.save_plan([])
     fake.books, fake.place = books, Cluster(books, fake, retries=1)
     fake.todo = {name: Run(name, ()) for name in "ab"} | {"t": Run("t", (), "a")}
 
@@ -228,14 +227,14 @@ def test_a_test_that_went_with_its_training_comes_back_with_it(cluster):
 
 def test_no_answer_of_slurm_changes_nothing(cluster, monkeypatch):
     cluster.look()
-    monkeypatch.setattr(driver_module, "queue", lambda: None)
+    monkeypatch.setattr(places, "queue", lambda: None)
     cluster.look(5)
     assert len(cluster.submitted) == 2
 
 
 def test_ctrl_c_leaves_the_jobs_alone(cluster, capsys, monkeypatch):
     monkeypatch.setattr(driver_module, "_sleep", lambda *_: signal.raise_signal(signal.SIGINT))
-    assert watch(cluster.books, list(cluster.todo.values()), cluster.place) == 130
+    assert run_on_slurm(cluster.books, list(cluster.todo.values()), 1, cluster) == 130
     assert "the jobs go on" in capsys.readouterr().out
 
 

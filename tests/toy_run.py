@@ -17,6 +17,7 @@ from tools.benchmark import plain
 REPO = Path(__file__).parents[1]
 CLASSES = ("red circle", "red square", "blue circle", "blue square", "green star", "pink ring")
 COUNTS = {"train": 4, "val": 2, "test": 3}
+SAVE = ("TEST.SAVE_PREDICTIONS", "True")
 CLIPS = {
     "narrow": {"layers": (4, 3)},
     "wide": {"vision_width": 128, "embed": 48, "patch": 8, "layers": (3, 4)},
@@ -72,11 +73,29 @@ def command(
     ]
 
 
+def config(*arguments: str):
+    """The configuration of a command line, and the notes on what is particular to its data set."""
+    return build_config(train.parse_args(list(arguments)))
+
+
+def refused(capsys, arguments: list[str]) -> str:
+    """The message of a command that must fail; no traceback, one screen."""
+    assert train.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") < 25
+    return message
+
+
 def build(arguments: list[str]):
     """The trainer of a command line, built and not yet trained."""
-    cfg, _ = build_config(train.parse_args(arguments))
+    cfg, _ = config(*arguments)
     set_random_seed(cfg.SEED)
     return build_trainer(cfg)
+
+
+def state_of(trainer) -> dict[str, torch.Tensor]:
+    """A copy of what the method has learned."""
+    return {name: value.clone() for name, value in trainer.method.learner.state_dict().items()}
 
 
 def classify(trainer) -> torch.Tensor:

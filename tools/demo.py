@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiment.command import Parser, guarded
-from tools.sweep import __main__ as sweep
+from tools.sweep import cli as sweep
 from tools.sweep.protocols import trainer_named
 
 REPO = Path(__file__).parents[1]

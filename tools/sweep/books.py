@@ -13,17 +13,35 @@ the kernel's: nothing that a killed process could leave behind wrong.
 import hashlib
 import json
 import os
-import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from experiment.lock import lock_holder, output_lock
 from tools.sweep.protocols import Run
 
 LOG, STATE = "output.log", "state.json"
+
+
+class Claim(NamedTuple):
+    """A run that is held. A process that inherits the handle holds it too."""
+
+    handle: int | None  # None on a disk without locks
+
+    @contextmanager
+    def copy(self) -> Iterator[list[int]]:
+        """The handle for a child; the original is closed by whatever is forked."""
+        if self.handle is None:
+            yield []
+            return
+        copied = os.dup(self.handle)
+        try:
+            yield [copied]
+        finally:
+            os.close(copied)
 
 
 @dataclass
@@ -36,7 +54,6 @@ class State:
     code: int | None = None  # exit code of the last one
     gave_up: bool = False  # it failed as often as it was allowed to
     why: str = ""  # in words
-    host: str = ""
     job: str = ""  # Slurm's
     restarts: int = 0  # how often Slurm had restarted the job
 
@@ -74,19 +91,15 @@ class Books:
         return lock_holder(self.place(folder)) or lock_holder(self.output / folder)
 
     @contextmanager
-    def claim(self, folder: str) -> Iterator[bool]:
-        """Hold a run against other workers; False if somebody else has it."""
-        place = self.place(folder)
-        try:
-            lock = output_lock(place)
-            lock.__enter__()
-        except ValueError:
-            yield False
-            return
-        try:
-            yield lock_holder(self.output / folder) is None
-        finally:
-            lock.__exit__(None, None, None)
+    def claim(self, folder: str) -> Iterator["Claim | None"]:
+        """Hold a run against other workers; None if somebody else has it."""
+        with ExitStack() as stack:
+            try:
+                handle = stack.enter_context(output_lock(self.place(folder)))
+            except ValueError:
+                yield None
+                return
+            yield None if lock_holder(self.output / folder) else Claim(handle)
 
     def state(self, folder: str) -> State:
         """As it was written last; a damaged or missing file is a run that was never begun."""
@@ -111,9 +124,7 @@ class Books:
         last = self.state(folder)
         taken_back = last.job and last.job == job and last.restarts < restarts
         attempts = last.attempts - int(bool(taken_back) and last.ended is None)
-        state = State(
-            attempts + 1, time.time(), host=socket.gethostname(), job=job, restarts=restarts
-        )
+        state = State(attempts + 1, time.time(), job=job, restarts=restarts)
         self.write_state(folder, state)
         return state
 
@@ -128,13 +139,13 @@ class Books:
         _replace(self.root / "generation", str(number))
         return number
 
-    def save_plan(self, runs: Sequence[Run], words: str) -> None:
+    def save_plan(self, runs: Sequence[Run]) -> None:
         """Remember what was asked for; the same request replaces itself."""
         folders = {run.folder: run.after for run in runs}
         key = hashlib.sha256("\n".join(folders).encode()).hexdigest()[:12]
         place = self.root / "plans"
         place.mkdir(parents=True, exist_ok=True)
-        _replace(place / f"{key}.json", json.dumps({"words": words, "runs": folders}))
+        _replace(place / f"{key}.json", json.dumps({"runs": folders}))
 
     def plan(self) -> dict[str, str | None]:
         """Folders of all runs that were ever asked for, and of those that they wait for."""
@@ -172,7 +183,8 @@ class Books:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Readers see the old text or the new one."""
+    """Readers see the old text or the new one. Not forced onto the disk, which takes long and is
+    worth nothing here: what decides is in the runs' own folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_text(text)

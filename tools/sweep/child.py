@@ -1,9 +1,11 @@
 """One train.py as a child process that is ended by the signals that its parent gets."""
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -11,10 +13,11 @@ from typing import IO
 
 from tools.sweep.protocols import REPO
 
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 STOPPED, INTERRUPTED = 75, 130  # exit codes of train.py
 LISTEN = tuple(
     getattr(signal, name)
-    for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT")
+    for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT")
     if hasattr(signal, name)
 )
 
@@ -39,7 +42,7 @@ class Children:
         """Listen to the signals; gives the handlers that did so before."""
         before = {number: signal.getsignal(number) for number in LISTEN}
         for number, handler in before.items():
-            if number != signal.SIGINT or handler is not signal.SIG_IGN:
+            if handler is not signal.SIG_IGN:  # as under nohup, or in the background of a shell
                 signal.signal(number, self._on_signal)
         try:
             yield before
@@ -54,14 +57,21 @@ class Children:
         output: IO | None = None,
         look: Callable[[], bool] = lambda: False,
         every: float = 1.0,
+        keep: Sequence[int] = (),
     ) -> int:
         """Exit code of a command, negative for the signal that killed it.
 
-        `look` is asked every few seconds whether it is to be stopped. Raises OSError if the
-        command cannot be started.
+        `look` is asked every few seconds whether it is to be stopped; `keep` are files that it
+        inherits. It is asked to end when this process dies. Raises OSError if it cannot be started.
         """
         self._child = subprocess.Popen(
-            arguments, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            arguments,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=keep,
+            preexec_fn=_die_with(os.getpid()),
         )
         try:
             if self.signal:  # came a moment ago
@@ -88,3 +98,20 @@ class Children:
             passed = signal.SIGTERM if number == getattr(signal, "SIGUSR2", None) else number
             with suppress(ProcessLookupError):
                 os.kill(child.pid, passed)  # not send_signal, which may wait for a lock we hold
+
+
+def _die_with(parent: int) -> Callable[[], None] | None:
+    """Has a child get SIGTERM when its parent dies, be it by SIGKILL.
+
+    On Linux only, and not beside other threads, where nothing may be done between fork and exec.
+    """
+    if not sys.platform.startswith("linux") or threading.active_count() > 1:
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def arrange() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # died a moment ago
+            os._exit(STOPPED)
+
+    return arrange

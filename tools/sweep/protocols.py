@@ -121,7 +121,14 @@ def _dataset(name: str) -> DataSet:
 
 
 def _datasets(request: Request, default: Iterable[str]) -> list[DataSet]:
-    return [_dataset(name) for name in every(request.datasets or ("all",), default)]
+    found = dict.fromkeys(_dataset(name) for name in every(request.datasets or ("all",), default))
+    files = {dataset.name: dataset.yaml for dataset in found}
+    if both := [dataset for dataset in found if files[dataset.name] != dataset.yaml]:
+        raise ValueError(
+            f"{both[0].yaml} and {files[both[0].name]} would be written to the same folders; "
+            "rename one"
+        )
+    return list(found)
 
 
 def variant(method: str, ending: str = "", dataset: str | None = None) -> str:

@@ -2,15 +2,16 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
+from tools.sweep.local import ctrl_c_later
 from tools.sweep.protocols import REPO, Run
 from tools.sweep.worker import Worker
 
@@ -22,6 +23,8 @@ DEFAULTS = {
     "array_parallelism": 256,
 }
 TIMEOUTS = 1000  # how often a job may be put back because its time was over
+LEAST = 30  # seconds of work in a job
+COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
 LARGEST_ARRAY = 1000  # tasks, where Slurm does not say
 
 
@@ -68,15 +71,16 @@ class SlurmJobs:
 
         Raises ValueError where Slurm's commands are not there, or for unknown options.
         """
-        lacking = [
-            name for name in ("sbatch", "srun", "squeue", "scancel") if not shutil.which(name)
-        ]
+        lacking = [name for name in COMMANDS if not shutil.which(name)]
         if lacking:
             raise ValueError(
                 f"--on slurm needs Slurm's commands on this machine, and {', '.join(lacking)} "
                 "cannot be found; use --on local, or log in to the cluster"
             )
         self._folder, self._options = folder, dict(options)
+        if isinstance(self._options.get("setup"), str):
+            self._options["setup"] = [self._options["setup"]]
+        _check_time(self._options)
         threads = {"OMP_NUM_THREADS": str(options.get("cpus_per_task", 1))}
         own = {} if "OMP_NUM_THREADS" in os.environ else threads
         self._worker = replace(worker, env={**worker.env, **own})
@@ -85,8 +89,8 @@ class SlurmJobs:
     def _executor(self, dependency: str | None = None):
         from submitit import SlurmExecutor
 
-        executor = SlurmExecutor(self._folder, max_num_timeout=TIMEOUTS, python=sys.executable)
-        setup = [f"export PYTHONPATH={_quoted(str(REPO))}${{PYTHONPATH:+:$PYTHONPATH}}"]
+        executor = SlurmExecutor(self._folder, max_num_timeout=TIMEOUTS)
+        setup = [f"export PYTHONPATH={shlex.quote(str(REPO))}${{PYTHONPATH:+:$PYTHONPATH}}"]
         mine = self._options.get("setup") or []
         executor.update_parameters(
             **self._options | {"setup": [*mine, *setup], "stderr_to_stdout": True},
@@ -94,28 +98,27 @@ class SlurmJobs:
         )
         return executor
 
-    def submit(self, runs: Sequence[Run], waits: Mapping[str, str]) -> dict[str, str]:
-        """Jobs of the runs, by folder. `waits`: the job that a run waits for, by folder.
+    def submit(self, runs: Sequence[Run], waits: Mapping[str, str]) -> Iterator[dict[str, str]]:
+        """Submit runs, array by array; gives the jobs of each, by the runs' folders.
 
-        Raises OSError with what sbatch said.
+        `waits`: the job that a run waits for, by folder. Raises OSError with what sbatch said.
         """
-        jobs = {}
         for dependency, together in _arrays(runs, waits, self._largest()):
             try:
                 fns = [replace(self._worker, runs=[run]) for run in together]
-                submitted = self._executor(dependency).submit_array(fns)
+                with ctrl_c_later():
+                    submitted = self._executor(dependency).submit_array(fns)
             except RuntimeError as error:
                 raise OSError(f"Slurm does not take the jobs: {error}") from error
             ids = [job.job_id for job in submitted]
-            jobs |= dict(zip((run.folder for run in together), ids, strict=True))
-        return jobs
+            yield dict(zip((run.folder for run in together), ids, strict=True))
 
     def _largest(self) -> int:
         done = subprocess.run(
             ["scontrol", "show", "config"], capture_output=True, text=True, check=False
         )
         found = re.search(r"^MaxArraySize\s*=\s*(\d+)", done.stdout, re.MULTILINE)
-        return min(int(found[1]), LARGEST_ARRAY) if found else LARGEST_ARRAY
+        return max(1, min(int(found[1]), LARGEST_ARRAY)) if found else LARGEST_ARRAY
 
 
 def queue() -> dict[str, str] | None:
@@ -168,5 +171,14 @@ def _arrays(
     return arrays
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
+def _check_time(options: Mapping[str, object]) -> None:
+    """ValueError where a job would be told of its end before it has begun."""
+    minutes, seconds = options["time"], options["signal_delay_s"]
+    if not (isinstance(minutes, int) and isinstance(seconds, int)):
+        raise ValueError(f"time is {minutes}, signal_delay_s {seconds}: allowed are whole numbers")
+    if minutes * 60 < seconds + LEAST:
+        raise ValueError(
+            f"a job of {minutes} minutes is told to save {seconds} seconds before its end, which "
+            f"leaves it less than {LEAST} to work; give more --time, or a smaller signal_delay_s "
+            "in --slurm-file"
+        )

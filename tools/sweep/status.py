@@ -1,6 +1,6 @@
 """Which runs are done, running, waiting and failed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tabulate import tabulate
@@ -11,8 +11,11 @@ from tools.sweep.cost import as_result
 DONE, RUNNING, WAITING, FAILED = STATES = ("done", "running", "waiting", "failed")
 
 
+IN_FULL = 20  # failures
+
+
 class Known(NamedTuple):
-    """Of a run: one of STATES, and more in words."""
+    """Of a run: one of STATES, and why it failed."""
 
     state: str
     words: str = ""
@@ -20,8 +23,8 @@ class Known(NamedTuple):
 
 def look(books: Books, folder: str, after: str | None = None) -> Known:
     """How a run is now. One whose training failed has failed too."""
-    if holder := books.holder(folder):  # results.json may get more yet
-        return Known(RUNNING, holder)
+    if books.holder(folder):  # results.json may get more yet
+        return Known(RUNNING)
     if books.is_finished(folder):
         return Known(DONE)
     state = books.state(folder)
@@ -30,7 +33,7 @@ def look(books: Books, folder: str, after: str | None = None) -> Known:
         return Known(FAILED, f"{state.why}; tried {times}")
     if after and look(books, after).state == FAILED:
         return Known(FAILED, f"waited for {name(books, after)}")
-    return Known(WAITING, "will continue" if state.started else "")
+    return Known(WAITING)
 
 
 def name(books: Books, folder: str) -> str:
@@ -41,15 +44,13 @@ def name(books: Books, folder: str) -> str:
     return " ".join(word for word in words if word)
 
 
-def table(
-    books: Books, runs: Mapping[str, str | None], known: Callable[[str], Known] | None = None
-) -> str:
+def table(books: Books, runs: Mapping[str, str | None]) -> str:
     """A line per method and data set, and the sum. `runs`: folders, and what they wait for."""
     counts: dict[tuple[str, ...], dict[str, int]] = {}
     for folder, after in runs.items():
         run = as_result(books.output, folder)
         row = (run.protocol or "", f"{run.trainer}/{run.cfg}", run.dataset or "")
-        state = (known(folder) if known else look(books, folder, after)).state
+        state = look(books, folder, after).state
         counts.setdefault(row, dict.fromkeys(STATES, 0))[state] += 1
     rows = [[*row, *_cells(counts[row].values())] for row in sorted(counts)]
     sums = [sum(count[state] for count in counts.values()) for state in STATES]
@@ -66,11 +67,13 @@ def _cells(counts: Iterable[int]) -> list[str]:
 
 
 def failures(books: Books, runs: Mapping[str, str | None], lines: int = 15) -> str:
-    """Every failed run with the end of what it printed; '' if there is none."""
+    """Every failed run, the first ones with the end of what they printed; '' if there is none."""
     found = []
     for folder, after in runs.items():
         known = look(books, folder, after)
-        if known.state == FAILED:
+        if known.state == FAILED and len(found) >= IN_FULL:
+            found.append(f"{name(books, folder)}: {known.words}")
+        elif known.state == FAILED:
             tail = [f"    {line}" for line in books.end_of_log(folder, lines)]
             log = [f"  all of it: {books.log(folder)}"] if tail else []
             found.append("\n".join([f"{name(books, folder)}: {known.words}", *tail, *log]))

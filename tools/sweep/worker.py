@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from experiment.lock import lock_holder
-from tools.sweep.books import Books, State
+from tools.sweep.books import Books, Claim, State
 from tools.sweep.child import INTERRUPTED, STOPPED, Children, command
 from tools.sweep.protocols import Run
 
 POLL = 2.0  # seconds between two looks at what others do
-REFUSED = 2  # train.py's exit code for what would be refused again
+REFUSED = 2  # train.py's exit code for bad input, and for a disk that fails it
 NOT_STARTED = 127  # as shells say it
-LINGER = 300.0  # seconds that a Slurm job waits for the end that a SIGTERM announced
+LINGER = 3600.0  # seconds that a Slurm job waits for the end that a SIGTERM announced
 
 
 class RunsFailed(RuntimeError):
@@ -34,7 +34,7 @@ class Worker:
     runs: Sequence[Run]
     generation: int  # of the books; when it is over, the worker stops
     retries: int = 1
-    env: Mapping[str, str] = field(default_factory=dict)  # for the runs, beside this process's
+    env: Mapping[str, str | None] = field(default_factory=dict)  # for the runs; None: not set
     owner: Path | None = None  # a folder that who started the worker holds; it stops without
 
     def __call__(self) -> int:
@@ -89,21 +89,26 @@ class Worker:
             return True, False
         if run.after and not books.is_finished(run.after):
             return not self._may_come(run.after), False
-        with books.claim(run.folder) as mine:
-            if not mine:
-                return False, False
+        with books.claim(run.folder) as claim:
+            if claim is None:
+                return self._is_anothers(run), False
             if books.is_finished(run.folder):  # meanwhile
                 return True, False
-            return (self._compute(run),) * 2
+            return (self._compute(run, claim),) * 2
+
+    def _is_anothers(self, run: Run) -> bool:
+        """Whether another Slurm job computes a run: this one need not keep its devices waiting."""
+        job, _ = _slurm_job()
+        return job != "" and self._books.state(run.folder).job != job
 
     def _may_come(self, folder: str) -> bool:
         """Whether a run that another waits for may still end well."""
-        if self._books.state(folder).gave_up:
-            return False
+        if self._books.holder(folder) is not None:
+            return True
         ours = any(run.folder == folder for run in self.runs)
-        return ours or self._books.holder(folder) is not None
+        return ours and not self._books.state(folder).gave_up
 
-    def _compute(self, run: Run) -> bool:
+    def _compute(self, run: Run, claim: Claim) -> bool:
         """Attempts until it is finished or given up; False when it was stopped."""
         job, restarts = _slurm_job()
         while not self._is_over():
@@ -111,27 +116,37 @@ class Worker:
             if state.attempts > self.retries + 1:  # begun, and killed with the worker
                 self._give_up(run, state, "its worker was killed each time")
                 return True
-            state.code = self._attempt(run)
+            state.code = self._attempt(run, claim)
             state.ended = time.time()
             if self._books.is_finished(run.folder):
                 self._books.write_state(run.folder, state)
                 return True
-            if self._was_stopped(state.code):
+            if self._was_stopped(state.code) or self._is_taken(run, state.code):
                 state.attempts -= 1
                 self._books.write_state(run.folder, state)
                 return False
-            if state.attempts > self.retries or state.code == REFUSED:
+            if state.attempts > self.retries or self._is_refused(run, state.code):
                 self._give_up(run, state, _why(state.code))
                 return True
             self._books.write_state(run.folder, state)
         return False
 
-    def _attempt(self, run: Run) -> int:
-        with open(self._books.log(run.folder), "ab") as output:
-            env = {**os.environ, **self.env}
+    def _is_taken(self, run: Run, code: int) -> bool:
+        """Whether train.py was refused because somebody else runs it in this folder."""
+        return code == REFUSED and lock_holder(self.output / run.folder) is not None
+
+    def _is_refused(self, run: Run, code: int) -> bool:
+        """Whether train.py would refuse again: it leaves a log where it had begun to work."""
+        return code == REFUSED and not (self.output / run.folder / "log.txt").exists()
+
+    def _attempt(self, run: Run, claim: Claim) -> int:
+        both = {**os.environ, **self.env}
+        env = {name: value for name, value in both.items() if value is not None}
+        options = {"env": env, "look": self._is_over, "every": POLL}
+        with open(self._books.log(run.folder), "ab") as output, claim.copy() as keep:
             try:
                 return self._children.call(
-                    command(run.arguments), env=env, output=output, look=self._is_over, every=POLL
+                    command(run.arguments), output=output, keep=keep, **options
                 )
             except OSError as error:
                 output.write(f"{error}\n".encode())
@@ -153,7 +168,8 @@ class Worker:
 def _why(code: int) -> str:
     """An exit code of train.py in words."""
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        known = -code in signal.Signals.__members__.values()
+        return f"killed by {signal.Signals(-code).name if known else f'signal {-code}'}"
     words = {
         0: "it ended without a result",
         2: "refused",
@@ -184,8 +200,8 @@ def _leave_slurm(number: int, submitit: Mapping[int, object]) -> None:
     queue. SIGTERM comes before a job is taken away, for a preemption or because it was cancelled,
     and Slurm puts it back or not; a job that ends by itself meanwhile would count as done.
     """
-    handler = submitit.get(signal.SIGUSR2)
-    if number == signal.SIGUSR2 and callable(handler):
+    handler = submitit.get(number)
+    if number in (signal.SIGUSR1, signal.SIGUSR2) and callable(handler):
         handler(number, None)
     elif number == signal.SIGTERM:
         time.sleep(LINGER)

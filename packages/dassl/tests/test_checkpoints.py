@@ -98,10 +98,10 @@ def test_no_path_and_no_file(tmp_path):
 @pytest.mark.parametrize("legacy", [False, True])
 def test_checkpoints_of_dassl_0_6_load(tmp_path, legacy):
     """Their warm-up schedule's state holds another schedule, and that its optimiser."""
-    model = nn.Linear(2, 2).half()
+    model = nn.Linear(2, 2).to(torch.float16)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     successor = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10.0)
-    model(torch.ones(1, 2).half()).sum().backward()
+    model(torch.ones(1, 2, dtype=torch.float16)).sum().backward()
     optimizer.step()
     content = {
         "state_dict": model.state_dict(),
@@ -113,7 +113,7 @@ def test_checkpoints_of_dassl_0_6_load(tmp_path, legacy):
     path = tmp_path / "model.pth.tar-5"
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
     assert load_checkpoint(path)["val_result"] == 81.5
-    fresh = nn.Linear(2, 2).half()
+    fresh = nn.Linear(2, 2).to(torch.float16)
     fresh_optimizer = torch.optim.SGD(fresh.parameters(), lr=0.2, momentum=0.9)
     schedule = EpochSchedule(fresh_optimizer, lambda base, epoch: base / (1 + epoch))
     assert resume_from_checkpoint(tmp_path, fresh, fresh_optimizer, schedule) == 5

@@ -1,0 +1,54 @@
+"""A loss that is no number stops a run."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dassl.engine import build_trainer
+
+
+def test_a_loss_that_is_no_number_stops_the_run(make_cfg):
+    trainer = build_trainer(make_cfg())
+    with torch.no_grad():
+        trainer.model.linear.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"epoch 1.*OPTIM\.LR"):
+        trainer.train()
+    assert not (Path(trainer.output_dir) / "learner").exists()
+
+
+def test_a_reported_loss_that_is_no_number_stops_the_run(make_cfg):
+    trainer = build_trainer(make_cfg("TRAIN.PRINT_FREQ", 3))  # the bad one is between two lines
+    trainer.forward_backward = lambda batch: {
+        "loss_kl": float("inf") if trainer.batch_idx == 3 else 1.0
+    }
+    with pytest.raises(FloatingPointError, match="'loss_kl'"):
+        trainer.train()
+
+
+class OnGPU(torch.Tensor):
+    @property
+    def device(self):
+        return torch.device("cuda")
+
+
+def test_a_loss_on_a_gpu_is_checked_when_it_is_read(make_cfg):
+    trainer = build_trainer(make_cfg())
+    for value in (1.0, float("nan"), 2.0):
+        trainer.detect_anomaly(torch.tensor(value).as_subclass(OnGPU))
+    with pytest.raises(FloatingPointError):
+        trainer.raise_on_anomaly()
+    trainer.raise_on_anomaly()  # said once
+
+
+@pytest.mark.gpu
+def test_training_on_a_gpu(make_cfg):
+    trainer = build_trainer(
+        make_cfg("USE_CUDA", True, "OPTIM.MAX_EPOCH", 2, "DATALOADER.NUM_WORKERS", 2)
+    )
+    trainer.train()
+    assert next(trainer.model.parameters()).device.type == "cuda"
+    with torch.no_grad():
+        trainer.model.linear.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError):
+        trainer.run_epoch()
