@@ -55,6 +55,7 @@ OverTimeLimit=0
 JobRequeue=1
 MaxArraySize=10001
 MaxJobCount=20000
+MinJobAge=86400
 
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from submitit.helpers import DelayedSubmission
 
-from tests.slurm.cluster import ask
+from tests.slurm.cluster import ask, wait_for
+
+SIGNAL_DELAY = 60  # seconds before the end of a job's time, of jobs whose time ends in a test
 
 
 class Nap:
@@ -47,6 +49,21 @@ def facts(job: str) -> dict[str, str]:
 
 def state(job: str) -> str:
     return facts(job)["JobState"]
+
+
+def restarts(job: str) -> int:
+    return int(facts(job)["Restarts"])
+
+
+def run_out_of_time(job: str) -> None:
+    """Have a job's time end, and wait until it is back in the queue; it then has its time again.
+
+    Slurm looks at it every 30 s, and gives the signal up to as much too early.
+    """
+    before, limit = restarts(job), facts(job)["TimeLimit"]
+    ask("scontrol", "update", f"JobId={job}", f"EndTime=now+{SIGNAL_DELAY + 20}")
+    wait_for(f"job {job} to be requeued", lambda: restarts(job) > before)
+    ask("scontrol", "update", f"JobId={job}", f"TimeLimit={limit}")
 
 
 def kill(job: str) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.slurm.cluster import wait_for
+from tests.slurm.jobs import SIGNAL_DELAY
 from tests.toy_run import REPO
 from tools.sweep.books import Books
 
-EPOCHS, BATCHES = 20, 6
+EPOCHS, BATCHES = 30, 6
 SETTINGS = (
     *("OPTIM.MAX_EPOCH", str(EPOCHS), "DATALOADER.TRAIN_X.BATCH_SIZE", "2"),
     *("TRAIN.CHECKPOINT_EVERY", "5 steps", "DATALOADER.NUM_WORKERS", "1"),
@@ -37,10 +38,10 @@ class Sweep(NamedTuple):
 
     def start_on_slurm(self) -> subprocess.Popen:
         options = self.data / "slurm.yaml"
-        options.write_text("signal_delay_s: 5\naccount: nobody\n")
+        options.write_text(f"signal_delay_s: {SIGNAL_DELAY}\naccount: nobody\n")
         return self.start(
-            *("--on", "slurm", "--partition", "low", "--time", "1", "--mem-gb", "1", "--gpus", "1"),
-            *("--workers", "2", "--slurm-file", str(options)),
+            *("--on", "slurm", "--partition", "low", "--time", "10", "--workers", "2"),
+            *("--mem-gb", "1", "--gpus", "1", "--slurm-file", str(options)),
         )
 
     def say(self, command: str) -> str:
@@ -65,15 +66,21 @@ class Sweep(NamedTuple):
         """What all attempts at a run printed."""
         return Books(self.output).log(folder).read_text()
 
-    def freeze(self, seed: int) -> None:
-        """Stop a seed's training where it is, as soon as it has saved something.
+    def freeze(self, *seeds: int) -> None:
+        """Stop trainings where they are, as soon as each has saved something.
 
-        It has then used no time of its own, however fast this machine: a signal finds it in the
-        middle. Slurm wakes what it signals.
+        However fast this machine: a signal finds them in the middle. Slurm wakes what it signals.
         """
-        run = self.output / self.training(seed)
-        wait_for(f"{run} to save", lambda: list(run.glob("in_progress/epoch-*")), LONG)
-        self.signal(seed, signal.SIGSTOP)
+        going = set(seeds)
+
+        def all_frozen() -> bool:
+            for seed in sorted(going):
+                if list((self.output / self.training(seed)).glob("in_progress/epoch-*")):
+                    self.signal(seed, signal.SIGSTOP)
+                    going.remove(seed)
+            return not going
+
+        wait_for(f"seeds {seeds} to save", all_frozen, LONG)
 
     def signal(self, seed: int, number: signal.Signals) -> None:
         """To all processes of a seed's training."""

@@ -10,12 +10,11 @@ import pytest
 import submitit
 
 from tests.slurm.cluster import CPUS, ask, processes_of, wait_for
-from tests.slurm.jobs import Nap, facts, kill, notes, sbatch, state
+from tests.slurm.jobs import SIGNAL_DELAY, Nap, kill, notes, restarts, sbatch, state
 from tests.toy_run import REPO
 
 pytestmark = pytest.mark.slurm
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
-HELD = 20  # seconds at most until a requeued job starts again
 
 
 @pytest.fixture
@@ -51,15 +50,14 @@ def test_a_preempted_job_saves_makes_way_and_goes_on(executor, tmp_path):
     job = nap(executor, tmp_path)
     urgent = sbatch("true", "--partition=high", f"--cpus-per-task={CPUS}")
     wait_for("the urgent job to end", lambda: state(urgent) == "COMPLETED")
-    wait_for("the nap to go on", lambda: notes(tmp_path) == ["starts", "saves", "starts"], HELD)
+    wait_for("the nap to go on", lambda: notes(tmp_path) == ["starts", "saves", "starts"])
     assert wake(job, tmp_path) == 7
-    assert facts(job.job_id)["Restarts"] == "1"
+    assert restarts(job.job_id) == 1
 
 
 def test_a_job_whose_time_is_over_saves_and_goes_on(executor, tmp_path):
-    job = nap(executor, tmp_path, time=1, signal_delay_s=5)
-    wait_for("the signal", lambda: "saves" in notes(tmp_path), 60)
-    wait_for("the nap to go on", lambda: notes(tmp_path) == ["starts", "saves", "starts"], HELD)
+    job = nap(executor, tmp_path, time=1, signal_delay_s=SIGNAL_DELAY)
+    wait_for("the nap to go on", lambda: notes(tmp_path) == ["starts", "saves", "starts"])
     assert wake(job, tmp_path) == 7
 
 
@@ -69,7 +67,7 @@ def test_a_killed_job_has_failed_and_a_requeued_one_starts_again(executor, tmp_p
     wait_for("the job to end", lambda: state(job.job_id) in ENDED)
     assert state(job.job_id) == "FAILED"
     ask("scontrol", "requeue", job.job_id)
-    wait_for("the nap to start again", lambda: notes(tmp_path) == ["starts", "starts"], HELD)
+    wait_for("the nap to start again", lambda: notes(tmp_path) == ["starts", "starts"])
     assert wake(job, tmp_path) == 7
 
 
