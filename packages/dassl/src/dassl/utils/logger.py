@@ -1,10 +1,8 @@
 """What is printed also goes to a file."""
 
-import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -21,14 +19,14 @@ class Logger:
 
     def __init__(self, fpath: StrPath | None = None) -> None:
         self.console: TextIO = sys.stdout
+        self._console_is_there = True
         self.file: TextIO | None = None
         if fpath is not None:
             Path(fpath).parent.mkdir(parents=True, exist_ok=True)
             self.file = open(fpath, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def write(self, text: str) -> int:
-        with self._while_it_lasts():
-            self.console.write(text)
+        self._on_console(lambda: self.console.write(text))
         self.note(text)
         return len(text)
 
@@ -38,18 +36,17 @@ class Logger:
             self.file.write(text)
 
     def flush(self) -> None:
-        with self._while_it_lasts():
-            self.console.flush()
+        self._on_console(self.console.flush)
         if self.file is not None:
             self.file.flush()
 
-    @contextmanager
-    def _while_it_lasts(self) -> Iterator[None]:
+    def _on_console(self, act: Callable[[], object]) -> None:
         """Go on without a console that is gone: a terminal that was closed, a pipe to nobody."""
-        try:
-            yield
-        except OSError:
-            self.console = open(os.devnull, "w")  # noqa: SIM115
+        if self._console_is_there:
+            try:
+                act()
+            except OSError:
+                self._console_is_there = False
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else a stream has (`isatty`, `encoding`, `buffer`...) is the console's."""
