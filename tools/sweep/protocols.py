@@ -97,8 +97,9 @@ def trainer_named(name: str) -> str:
     if asked in plain:
         return plain[asked]
     near = difflib.get_close_matches(asked, plain, n=1)
-    hint = f"; did you mean {plain[near[0]]}?" if near else ""
-    raise ValueError(f"unknown method '{name}'{hint} Methods: {', '.join(known_methods())}, or all")
+    hint = f" (did you mean {plain[near[0]]}?)" if near else ""
+    known = ", ".join(known_methods())
+    raise ValueError(f"unknown method '{name}'{hint}; methods: {known}, or all")
 
 
 def _dataset(name: str) -> DataSet:
