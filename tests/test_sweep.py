@@ -89,6 +89,7 @@ def processes_of_runs(fakes):
     return [int(pid) for pid in re.findall(r"process (\d+)", text)]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_has_its_runs_save_and_loses_nothing(fakes):
     sweep = fakes.sweep(*SMALL, "--workers", "2", wait=False, NAP="60")
     wait_for(lambda: len(processes_of_runs(fakes)) == 2)
@@ -104,6 +105,7 @@ def test_a_sweep_that_is_killed_has_its_runs_save_and_loses_nothing(fakes):
     assert all(Books(fakes.output).state(folder).attempts == 1 for folder in FIVE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imports", ["0", "0.7"])  # it may be killed before it takes its own lock
 def test_a_worker_that_is_killed_is_replaced_and_its_run_ends(fakes, imports):
     sweep = fakes.sweep(*SMALL, "--retries", "0", wait=False, IMPORTS=imports, NAP="0.2")
@@ -116,6 +118,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_run_ends(fakes, imports):
     assert fakes.sweep(*SMALL).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_run_outlives_its_worker_only_for_as_long_as_it_saves(fakes):
     """Where it cannot be told, its claim keeps others away until it has ended."""
     deaf = fakes.python.read_text().replace("(number, stopped)", "(number, signal.SIG_IGN)")
@@ -156,6 +159,7 @@ def test_cancel_stops_what_runs(fakes):
     assert fakes.sweep(*SMALL).returncode == 0 and len(fakes.started()) == 7
 
 
+@pytest.mark.slow
 def test_two_sweeps_share_the_work(fakes):
     first = fakes.sweep(*SMALL, wait=False, NAP="0.3")
     second = fakes.sweep(*SMALL, wait=False, NAP="0.3")
