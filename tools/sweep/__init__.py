@@ -3,11 +3,15 @@
     protocols   a protocol, methods, data sets, seeds and shots -> a plan, a list of `Run`
     books       what is known of runs on the disk, beside the runs: OUTPUT/.sweep/
     worker      executes runs one after another; several workers share a list by locks
+    child       one train.py, ended by the signals that its parent gets
     local       workers on this machine, through submitit
     slurm       workers as job arrays, through submitit
+    places      what of these two the driver needs to know
     driver      starts workers, watches, and reports
+    foreground  runs in this terminal, without workers: for the scripts of one method
     status      the table of what is done, running, waiting and failed
-    cost        what the runs of a plan will take, from finished ones
+    plan, cost  a plan in words, and what it will take, from finished runs
+    cli         the command line
 
 No torch: a run is a process of its own, with an exit code that says how it ended.
 """

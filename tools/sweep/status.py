@@ -9,9 +9,7 @@ from tools.sweep.books import Books
 from tools.sweep.cost import as_result
 
 DONE, RUNNING, WAITING, FAILED = STATES = ("done", "running", "waiting", "failed")
-
-
-IN_FULL = 20  # failures
+IN_FULL = 20  # failures that are shown with what was printed
 
 
 class Known(NamedTuple):
