@@ -1,6 +1,8 @@
 # `make demo` and `make test` set up .venv on first use.
 VENV := .venv/bin
 METHODS ?= ZeroshotCLIP MMRL MMRLPlus
+# Tests run in a process per core.
+PARALLEL := -n auto --maxprocesses 8 --dist
 
 .PHONY: demo help test test-slow test-browser test-slurm coverage lint types format audit setup
 
@@ -11,10 +13,10 @@ help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
 
 test: .venv/.ready  ## the default tests: CPU, no network, no data
-	$(VENV)/python -m pytest -q
+	$(VENV)/python -m pytest -q $(PARALLEL) loadscope
 
 test-slow: .venv/.ready  ## the tests that take long
-	$(VENV)/python -m pytest -q -m slow
+	$(VENV)/python -m pytest -q -m slow $(PARALLEL) load
 
 test-browser: .venv/.ready  ## the report in Chromium (apt install chromium chromium-driver)
 	$(VENV)/python -m pytest -q -rs -m browser
@@ -25,7 +27,7 @@ test-slurm: .venv/.ready  ## sweeps on a Slurm of one node; root has it installe
 
 coverage: .venv/.ready  ## the default tests, and the lines that none of them reaches
 	COVERAGE_CORE=$$($(VENV)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
-	  $(VENV)/python -m pytest -q --cov --cov-report=term-missing
+	  $(VENV)/python -m pytest -q $(PARALLEL) loadscope --cov --cov-report=term-missing
 
 lint: .venv/.ready  ## style
 	$(VENV)/ruff check .
