@@ -1,7 +1,11 @@
 """Which numbers images become: all modes and depths, in training and prediction alike."""
 
 import io
+import json
 import re
+import shutil
+import struct
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -10,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import train
 from dassl.utils import read_image
 from dassl.utils.images import UnknownDepth, as_rgb
 from tests.image_files import gradient, packed_12_bits, png16, tiff
+from tests.toy_run import CLASSES, command, refused
 
 REPO = Path(__file__).parents[1]
 G = gradient()
@@ -34,6 +40,13 @@ def frames(kind: str) -> bytes:
     return saved(kind, "RGB", save_all=True, append_images=[Image.new("RGB", (64, 64), "red")])
 
 
+def bmp16(level: int) -> bytes:
+    """A dark one of 5 bits a channel."""
+    rows = np.full((64, 64), level >> 3, "<u2").tobytes()
+    sizes = struct.pack("<IiiHHIIiiII", 40, 64, 64, 1, 16, 0, len(rows), 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + sizes + rows
+
+
 EIGHT = {
     **{f"{mode} PNG": saved("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")},
     **{f"{mode} JPEG": saved("JPEG", mode) for mode in ("L", "RGB", "CMYK", "YCbCr")},
@@ -45,6 +58,7 @@ EIGHT = {
         f"{mode} TIFF": saved("TIFF", mode)
         for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB")
     },
+    "BMP of 16 bits a pixel": bmp16(8),
     "progressive JPEG": saved("JPEG", "RGB", progressive=True),
     "packed TIFF": saved("TIFF", "RGB", compression="tiff_lzw"),
     "big TIFF": saved("TIFF", "RGB", big_tiff=True),
@@ -169,6 +183,46 @@ def test_uncertain_depths_are_refused(content, says, remedy, tmp_path):
     assert isinstance(got.value.__cause__, UnknownDepth)
     with pytest.raises(UnknownDepth, match=says):
         opened(file)
+
+
+@pytest.fixture
+def own(tmp_path, toy):
+    """The arguments of a run of own images, one of which, a test image, has 12 bits."""
+    for name in CLASSES[:2]:
+        images = toy / "colored_shapes" / "images" / name.replace(" ", "_")
+        shutil.copytree(images, tmp_path / "own" / name)
+    names = [file.name for file in sorted((tmp_path / "own" / CLASSES[0]).iterdir())]
+    parts = {"train": slice(0, 4), "val": slice(4, 6), "test": slice(6, None)}
+    rows = {
+        part: [[f"{c}/{n}", i, c] for i, c in enumerate(CLASSES[:2]) for n in names[which]]
+        for part, which in parts.items()
+    }
+    (tmp_path / "own" / "split.json").write_text(json.dumps(rows))
+    (tmp_path / "own" / rows["test"][-1][0]).write_bytes(png16(LESS))
+    opts = ("DATASET.NAME", "ImageFolder", "DATASET.PATH", str(tmp_path / "own"), "TASK", "FS")
+    opts += ("DATASET.SUBSAMPLE_CLASSES", "all", "DATALOADER.NUM_WORKERS", "1")
+    return command(toy, "MMRL", tmp_path / "run", opts=opts), tmp_path / "own" / rows["test"][-1][0]
+
+
+def test_a_run_that_meets_one_loses_nothing(own, tmp_path, capsys):
+    arguments, bad = own
+    message = refused(capsys, arguments)
+    assert f"Cannot read the image '{bad}' (mode I" in message and message.count("\n") == 1
+    weights = sorted(tmp_path.glob("run/*/model.pth.tar-2"))
+    before = [file.stat().st_mtime_ns for file in weights]
+    Image.fromarray(G).save(bad)
+    assert train.main(arguments) == 0
+    assert "epoch [" not in capsys.readouterr().out  # it only had to be tested
+    assert before and before == [file.stat().st_mtime_ns for file in weights]
+
+
+@pytest.mark.slow
+def test_the_message_is_the_last_line(own):
+    """Workers that are left when the run ends in an error say nothing."""
+    program = [sys.executable, str(REPO / "train.py"), *own[0]]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: Cannot read the image")
 
 
 def test_the_program_that_converts(tmp_path, monkeypatch):

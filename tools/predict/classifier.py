@@ -1,7 +1,7 @@
 """`Classifier`: a trained method that is given pictures and names classes."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import NamedTuple
 
@@ -137,7 +137,8 @@ class Classifier:
         if isinstance(images, Tensor):
             yield from self._checked(images).split(self.batch_size)
             return
-        images = [images] if isinstance(images, str | PathLike | Image) else list(images)
+        one = isinstance(images, str | PathLike | Image) or not isinstance(images, Iterable)
+        images = [images] if one else list(images)
         for start in range(0, len(images), self.batch_size):
             part = images[start : start + self.batch_size]
             yield torch.stack([self.transform(_opened(image, self.upright)) for image in part])

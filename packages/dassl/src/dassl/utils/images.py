@@ -33,6 +33,18 @@ OTHERS = {
 }
 
 
+class UnreadableImage(OSError):
+    """What `read_image` raises, in one line also if it was in a worker of a loader."""
+
+    def __init__(self, text: str):
+        mine = f"\n{type(self).__module__}.{type(self).__qualname__}: "
+        super().__init__(text.rpartition(mine)[2].rstrip())  # torch puts a traceback before it
+
+
+class MissingImage(UnreadableImage, FileNotFoundError):
+    """There is no such file."""
+
+
 class TooLarge(OSError):
     """An image that would take more memory or time than photographs do; it is not decoded."""
 
@@ -59,8 +71,8 @@ def read_image(path: str | os.PathLike[str], upright: bool = False) -> "Image":
         upright: turn the image as its EXIF orientation says.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        OSError: the file is NotAnImage, is cut short, is TooLarge (or causes Pillow's
+        MissingImage: there is no such file.
+        UnreadableImage: the file is NotAnImage, is cut short, is TooLarge (or causes Pillow's
             DecompressionBombError), or is of UnknownDepth; these are its cause.
     """
     place = repr(os.fspath(path))
@@ -68,9 +80,9 @@ def read_image(path: str | os.PathLike[str], upright: bool = False) -> "Image":
         with open(path, "rb") as file, _opened(file) as image:
             return as_rgb(image, upright)
     except FileNotFoundError:
-        raise FileNotFoundError(f"No image at {place}") from None
+        raise MissingImage(f"No image at {place}") from None
     except Exception as error:  # a damaged or hostile file can raise nearly anything
-        raise OSError(
+        raise UnreadableImage(
             f"Cannot read the image {place} ({error}). {_remedy(error)}, or take it out of the "
             "data set."
         ) from error
@@ -177,13 +189,18 @@ def _check_tiff(file: IO[bytes]) -> None:
 
 def _bits(image: "Image") -> int:
     """Bits a channel of a file's unsigned integers: up to 16; 0 where that is not what it holds."""
-    if image.format == "TIFF":
-        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+    tags = _tags(image)
+    if tags:
         bits = max(tags.get(BITS, (1,)))
         return bits if bits <= 16 and _is_unsigned(tags) else 0
     if image.mode == "I":  # of PNG with old versions of Pillow; PPM is scaled by what it says
         return 16 if image.format in ("PNG", "PPM") else 0
     return 0 if image.mode == "F" else 16 if image.mode.startswith("I;16") else 8
+
+
+def _tags(image: "Image") -> Any:
+    """Of a TIFF by number; none of other formats."""
+    return image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
 
 
 def _is_unsigned(tags: Any) -> bool:
@@ -195,7 +212,9 @@ def _has_room(image: "Image") -> bool:
     packing = str([tile[3] for tile in getattr(image, "tile", ())[:1]])
     if image.format == "PPM":
         return "16B" in packing or "65535" in packing  # others say what is white
-    return ";16" in packing or (image.mode.startswith("I") and "I;12" not in packing)
+    if image.format in ("PNG", "TIFF"):
+        return ";16" in packing
+    return image.mode.startswith("I")
 
 
 def _eight_bits(image: "Image", bits: int, has_room: bool) -> "Image":
@@ -218,13 +237,13 @@ def _upper_bits(image: "Image", bits: int) -> "Image":
     from PIL import Image
 
     grey = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
-    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # type: ignore[attr-defined]
+    if _tags(image).get(PHOTOMETRIC) == WHITE_IS_ZERO:
         grey = 255 - grey  # Pillow does so with 8 bits
     return Image.fromarray(grey).convert("RGB")
 
 
 def _highest(image: "Image") -> int:
-    """The largest of all values; of colours, whose lower bytes Pillow drops, what it may be."""
+    """The largest of all values; of colors, whose lower bytes Pillow drops, what it may be."""
     import numpy as np
 
     if image.mode.startswith("I"):
@@ -239,7 +258,7 @@ def _unknown(image: "Image", why: str) -> UnknownDepth:
     values, remedy = np.asarray(image), PROGRAM
     if image.mode == "L":  # a TIFF's with signs, which Pillow overlooks
         values, remedy = values.view(np.int8), MAKER
-    elif image.mode == "I" and image.format == "TIFF" and _is_unsigned(image.tag_v2):  # type: ignore[attr-defined]
+    elif image.mode == "I" and _tags(image) and _is_unsigned(_tags(image)):
         values = values.view(np.uint32)
         remedy = PROGRAM if values.max() < 1 << 31 else MAKER
     elif image.mode != "F" and not image.mode.startswith("I"):
