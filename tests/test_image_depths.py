@@ -228,12 +228,18 @@ def test_the_message_is_the_last_line(own):
 def test_the_program_that_converts(tmp_path, monkeypatch):
     """What the message and the documentation advise, followed."""
     text = (REPO / "docs" / "DATASETS.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(import sys\n.*?)```", text, re.DOTALL)
+    (program,) = re.findall(r"```python\n(import shutil\n.*?)```", text, re.DOTALL)
     source, target = tmp_path / "scans", tmp_path / "images"
     (source / "oak").mkdir(parents=True)
     (source / "oak" / "a.tif").write_bytes(tiff(G16.astype(np.uint32) >> 4))
     (source / "oak" / "b.png").write_bytes(png16(G16 >> 4))
+    Image.fromarray(COLORS).save(source / "oak" / "c.png")
+    (source / "classnames.txt").write_text("oak an oak")
     monkeypatch.setattr(sys, "argv", ["to_8_bits.py", str(source), str(target), "0", "4095"])
     exec(compile(program, "to_8_bits.py", "exec"), {})
-    for name in ("a.png", "b.png"):
+    assert {file.name for file in target.rglob("*.*")} == {
+        *("a.tif.png", "b.png.png", "c.png", "classnames.txt")
+    }
+    assert np.array_equal(read_image(target / "oak" / "c.png"), COLORS)
+    for name in ("a.tif.png", "b.png.png"):
         assert np.abs(np.asarray(read_image(target / "oak" / name), int) - grey(G)).max() <= 1

@@ -120,7 +120,7 @@ def orientation(image: "Image") -> Any:
     That of a TIFF is none: Pillow turns it by itself.
     """
     try:
-        return image.getexif().get(ORIENTATION, 1)
+        return 1 if _tags(image) else image.getexif().get(ORIENTATION, 1)
     except Exception:  # EXIF data that is damaged says nothing
         return 1
 
@@ -221,7 +221,7 @@ def _eight_bits(image: "Image", bits: int, has_room: bool) -> "Image":
     if bits == 0:
         raise _unknown(image, "numbers of this kind do not say what is white")
     if has_room and 0 < _highest(image) < 1 << 14:
-        raise _unknown(image, "in 16 bits of which the upper 2 are not used, 10 to 14 may be meant")
+        raise _unknown(image, "the upper 2 of 16 bits are not used, so it may have 10 to 14")
     if image.mode.startswith("I"):
         return _upper_bits(image, bits)
     if image.mode in ("La", "RGBa"):  # multiplied by their transparency
