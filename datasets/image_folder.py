@@ -27,6 +27,7 @@ CLASSNAMES = "classnames.txt"
 class ImageFolder(FewShotDataset):
     images = ""
     split_name = "split.json"
+    exif_orientation = "apply"  # what INPUT.EXIF_ORIENTATION auto means: cameras wrote these images
 
     @classmethod
     def find_place(cls, cfg: Any) -> Place:

@@ -14,6 +14,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dassl.config import clean_cfg, get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import check_availability
 from experiment.flat import flatten
@@ -58,6 +59,7 @@ def extend_cfg(cfg: CfgNode, plugins: Iterable[str] = ()) -> None:
     """
     cfg.TASK = ""  # the protocol: B2N, FS or CD
     cfg.TRAIN.COMPILE = False  # True: torch.compile for training steps; on CUDA as graphs
+    cfg.INPUT.EXIF_ORIENTATION = "auto"  # apply or ignore; auto: as the data set's class says
     cfg.DETERMINISTIC = False  # True: ask torch for deterministic algorithms
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PATH = ""  # ImageFolder: the folder of pictures
@@ -89,8 +91,16 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
     if args.config_file:
         check_whose(cfg, Path(args.config_file))
     check_values(cfg)
+    if cfg.INPUT.EXIF_ORIENTATION == "auto":
+        cfg.INPUT.EXIF_ORIENTATION = orientation_of(cfg.DATASET.NAME)
     cfg.freeze()
     return cfg, notes
+
+
+def orientation_of(dataset: str) -> str:
+    """What INPUT.EXIF_ORIENTATION auto means for a data set: `ignore` unless its class says so."""
+    known = dataset in DATASET_REGISTRY.registered_names()  # which is checked later
+    return getattr(known and DATASET_REGISTRY.get(dataset), "exif_orientation", "ignore")
 
 
 def _with_command_line(cfg: CfgNode, args: Namespace) -> CfgNode:

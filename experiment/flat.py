@@ -14,6 +14,8 @@ INCIDENTAL = {
     "TEST.SAVE_PREDICTIONS",
     "TRAIN.CHECKPOINT_EVERY",
 }
+# What runs did whose config.yaml is older than the key.
+EARLIER = {"INPUT.EXIF_ORIENTATION": "ignore"}
 
 
 def flatten(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -12,7 +12,7 @@ import yaml
 from yacs.config import CfgNode
 
 from dassl.utils.whole_files import write_whole
-from experiment.flat import INCIDENTAL, flatten
+from experiment.flat import EARLIER, INCIDENTAL, flatten
 
 if TYPE_CHECKING:
     from dassl.engine import SimpleTrainer
@@ -82,7 +82,7 @@ def check_continues(cfg: CfgNode, directory: Path) -> None:
     file = directory / "config.yaml"
     if not file.is_file() or not holds_checkpoints(directory):
         return
-    before = dict(flatten(read_yaml(file)))
+    before = EARLIER | dict(flatten(read_yaml(file)))
     now = dict(flatten(yaml.safe_load(cfg.dump())))
     keys = sorted((before.keys() & now.keys()) - INCIDENTAL)
     differ = [

@@ -81,6 +81,11 @@ ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
     ("INPUT.SIZE", several(SIZE, 2), "height and width of what CLIP sees"),
     ("INPUT.INTERPOLATION", one_of(INTERPOLATION_MODES), "how pictures are scaled"),
     ("INPUT.TRANSFORMS", several(one_of(AVAI_CHOICES)), "others do not exist"),
+    (
+        "INPUT.EXIF_ORIENTATION",
+        one_of(("auto", "apply", "ignore")),
+        "whether images are turned as cameras noted; auto: those of ImageFolder are",
+    ),
     ("INPUT.PIXEL_MEAN", several(number(-100, 100), 3), "red, green, blue"),
     ("INPUT.PIXEL_STD", several(number(1e-3, 1e3), 3), "red, green and blue are divided by it"),
     ("INPUT.CROP_PADDING", whole(0, 4096), "pixels around the picture"),

@@ -2,11 +2,13 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from dassl.utils import read_image
-from dassl.utils.tools import TooLarge
+from dassl.utils.images import TooLarge
 from tests.hostile import png
+from tests.image_files import gradient, png16
 from tests.predict_runs import answers
 from tools.predict.__main__ import main
 from tools.predict.pictures import find_pictures, reason
@@ -21,6 +23,7 @@ def test_bad_pictures_are_skipped_and_listed(run, tmp_path, picture, capsys):
     (folder / "text.jpg").write_text("hello")
     (folder / "none.gif").write_bytes(b"")
     (folder / "bomb.png").write_bytes(png(30_000, 30_000))
+    (folder / "12.png").write_bytes(png16(gradient().astype(np.uint16) * 16))
     (folder / "link.png").symlink_to("nowhere.png")
     shutil.copy(picture, folder / "good.png")
     places = (folder, folder / "empty", tmp_path / "nowhere.png", picture)
@@ -29,15 +32,18 @@ def test_bad_pictures_are_skipped_and_listed(run, tmp_path, picture, capsys):
     assert found["predictions"][0]["top"] == found["predictions"][1]["top"]
     reasons = {s["image"].rpartition("/")[2]: s["reason"] for s in found["skipped"]}
     assert reasons.keys() == {
-        *("cut.png", "text.jpg", "none.gif", "bomb.png", "link.png", "empty", "nowhere.png")
+        *("cut.png", "text.jpg", "none.gif", "bomb.png", "link.png", "empty", "nowhere.png"),
+        "12.png",
     }
     assert "900000000 pixels" in reasons["bomb.png"]
-    assert reasons["text.jpg"] == reasons["none.gif"] == "not a picture, or damaged"
+    assert reasons["text.jpg"].startswith("not an image; read are JPEG, PNG")
+    assert reasons["none.gif"].startswith("the file is empty")
+    assert "docs/DATASETS.md" in reasons["12.png"] and "mode I;16, values 0 to" in reasons["12.png"]
     assert reasons["cut.png"].startswith("damaged: ")
     assert reasons["empty"] == "no pictures in this folder"
     assert main(["--model-dir", str(run), *map(str, places)]) == 1
     shown = capsys.readouterr()
-    assert shown.out.count("good.png") == 1 and "skipped 7:\n" in shown.err
+    assert shown.out.count("good.png") == 1 and "skipped 8:\n" in shown.err
     assert f"  {folder / 'cut.png'}: damaged" in shown.err
     assert main(["--model-dir", str(run), str(folder / "cut.png")]) == 1
     assert not capsys.readouterr().out

@@ -1,5 +1,6 @@
 """`tools.predict.load`: a trained method from Python."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -48,12 +49,40 @@ def test_answers_are_sorted_and_named(run, picture):
         (torch.zeros(2, 3, 8, 8), r"must be \(N, 3, 32, 32\).*this is \(2, 3, 8, 8\)"),
         (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "torch.uint8"),
         ([3], "not int"),
+        (3, "not int"),
+        (np.zeros((32, 32, 3), np.uint8), r"not ndarray: give Image\.fromarray.*blue first"),
+        ([np.zeros((32, 32, 3), np.uint8)], r"not ndarray: give Image\.fromarray"),
+        ([torch.zeros(3, 32, 32)], r"not Tensor in a list: give torch\.stack"),
+        (
+            torch.full((2, 3, 32, 32), 200.0),
+            r"values from 200 to 200, but `transform` makes -1\.79",
+        ),
+        (torch.full((2, 3, 32, 32), torch.nan), "values from nan to nan"),
+        (Image.new("F", (40, 40), 0.5), r"PIL image \(mode F, values 0\.5 to 0\.5.*to 8 bits"),
+        (Image.new("I;16", (40, 40), 4000), r"PIL image \(mode I;16, values 4000 to 4000"),
         (["nowhere.png"], "nowhere.png"),
     ],
 )
 def test_what_may_not_be_given(images, message, run):
     with pytest.raises((ValueError, TypeError, OSError), match=message):
         load(run)(images)
+
+
+def test_images_of_a_generator_an_array_and_16_bits(run, picture):
+    clf = load(run)
+    expected = clf.logits(picture)
+    with Image.open(picture) as image:
+        array = np.asarray(image.convert("RGB"))
+    for same in ((p for p in [picture]), np.array([picture]), Image.fromarray(array)):
+        assert torch.equal(clf.logits(same), expected)
+    grey = Image.fromarray(array[..., 0])
+    deep = Image.fromarray(array[..., 0].astype(np.uint16) * 257)
+    assert torch.equal(clf.logits(deep), clf.logits(grey))
+
+
+def test_a_tensor_that_was_perhaps_not_normalized(run):
+    with pytest.warns(UserWarning, match="values from 0 to 1 only: was it normalized"):
+        load(run).logits(torch.rand(2, 3, 32, 32))
 
 
 def test_loading_leaves_generators_alone(run, capsys):

@@ -29,6 +29,7 @@ def load(
     precision: str | None = None,
     epoch: int | None = None,
     backbone: str | None = None,
+    exif_orientation: str | None = None,
     root: str | None = None,
     plugins: Iterable[str] = (),
     cache: bool = True,
@@ -44,6 +45,8 @@ def load(
             precision was asked for and there is none.
         epoch: the checkpoint to load; by default the one that was tested.
         backbone: CLIP's weights, where they are no longer what the run's config says.
+        exif_orientation: 'apply' turns images upright as their cameras noted, 'ignore' does not;
+            by default what the run did.
         root: folder of the data sets; read only for the names of a run without `classes.json`.
         plugins: files that the run was given with --plugin.
         cache: keep the text features in the run's folder, and take them from there.
@@ -55,4 +58,5 @@ def load(
 
     choice = {"classes": classes, "template": template, "epoch": epoch, "cache": cache}
     place = {"device": device, "precision": precision, "backbone": backbone}
-    return build_classifier(run, **choice, **place, root=root, plugins=plugins)
+    place |= {"exif_orientation": exif_orientation, "root": root}
+    return build_classifier(run, **choice, **place, plugins=plugins)

@@ -31,6 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--workers", type=int, metavar="N", help="processes that read (default: as many as help)")
     add("--load-epoch", type=int, metavar="N", help="checkpoint (default: the one tested)")
     add("--backbone", help="CLIP's weights, if they are not where the run had them")
+    add("--exif-orientation", help="apply or ignore (default: what the run did)")
     add("--root", help="folder of the data sets, for a run without classes.json")
     add("--plugin", action="append", default=[], help="file the run was given; repeatable")
     add("--no-cache", action="store_true", help="keep no text features in the run's folder")
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         precision="fp32" if args.export else args.precision,
         epoch=args.load_epoch,
         backbone=args.backbone,
+        exif_orientation=args.exif_orientation,
         root=args.root,
         plugins=args.plugin,
         cache=not args.no_cache,
@@ -117,6 +119,13 @@ def predict(classifier, args: argparse.Namespace) -> int:
         print(f"skipped {len(skipped)}:", file=sys.stderr)
         for path, why in skipped:
             print(f"  {path}: {why}", file=sys.stderr)
+    if classifier.tilted and args.exif_orientation is None:
+        print(
+            f"note: {len(classifier.tilted)} images, first {classifier.tilted[0]}, are not upright "
+            "by their EXIF orientation, which this run ignored in training and ignores here; "
+            "--exif-orientation apply turns them",
+            file=sys.stderr,
+        )
     return 1 if skipped else 0
 
 
@@ -124,6 +133,7 @@ def as_json(classifier, answers: dict, skipped: list) -> str:
     content = {
         "trainer": classifier.trainer_name,
         "seen_classes": classifier.seen,
+        "exif_orientation": "apply" if classifier.upright else "ignore",
         "classes": classifier.classes,
         "predictions": [
             {"image": path, "top": [answer._asdict() for answer in found]}

@@ -46,6 +46,7 @@ def build_classifier(
     device: str | None,
     precision: str | None,
     backbone: str | None,
+    exif_orientation: str | None,
     root: str | None,
     plugins: Iterable[str],
 ) -> Classifier:
@@ -54,7 +55,7 @@ def build_classifier(
     with contextlib.redirect_stdout(io.StringIO()):  # what a training run says does not matter
         found = read_run(Path(run), root, plugins, given)
         place = check_device(device)
-        cfg = _config_of(found, template, place, precision, backbone)
+        cfg = _config_of(found, template, place, precision, backbone, exif_orientation)
         bases = (WithoutData, found.trainer)
         trainer = type(found.trainer.__name__, bases, {"place": place})(cfg)
         seen = given is None and trainer.seen
@@ -69,6 +70,7 @@ def _config_of(
     device: torch.device,
     precision: str | None,
     backbone: str | None,
+    exif_orientation: str | None,
 ) -> CfgNode:
     cfg = run.cfg
     cfg.USE_CUDA = device.type == "cuda"
@@ -77,6 +79,8 @@ def _config_of(
     cfg.DATASET.TEMPLATE = _sentence(run, template)
     if backbone is not None:
         cfg.MODEL.BACKBONE.NAME = backbone
+    if exif_orientation is not None:
+        cfg.INPUT.EXIF_ORIENTATION = exif_orientation
     node = cfg.TRAINER[run.trainer.node]
     if precision is not None:
         node.PREC = precision

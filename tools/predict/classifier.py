@@ -1,6 +1,7 @@
 """`Classifier`: a trained method that is given pictures and names classes."""
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import NamedTuple
 
@@ -10,10 +11,19 @@ from torch import Tensor
 
 from dassl.data.transforms import build_transform
 from dassl.utils import read_image
+from dassl.utils.images import UnknownDepth, as_rgb
 from tools.predict.pictures import batches
 from trainers.base import CLIPTrainer, Method
 
 Picture = str | PathLike[str] | Image
+SLACK = 0.05  # of normalised values: what half precision, or a change of size, adds
+HINTS = {
+    "ndarray": (
+        ": give Image.fromarray(array) for each, of uint8 (H, W, 3) in the order red, green, blue "
+        "(OpenCV has blue first: array[..., ::-1])"
+    ),
+    "Tensor": " in a list: give torch.stack(list) of what `transform` made",
+}
 
 
 class Answer(NamedTuple):
@@ -31,6 +41,8 @@ class Classifier:
     seen: whether they are those that were trained on
     transform: from a PIL picture to the tensor (3, H, W) that the method takes
     text_features: (C, E), normalised; None for a method that makes them for each picture
+    upright: whether images are turned as their EXIF orientation says, as in the run
+    tilted: paths given to `stream` of images whose EXIF orientation was ignored
     batch_size: pictures at a time, as in the tests of the run; may be set
     """
 
@@ -51,6 +63,8 @@ class Classifier:
         self.seen = seen
         self.transform = build_transform(self.cfg, is_train=False)
         self.batch_size = self.cfg.DATALOADER.TEST.BATCH_SIZE
+        self.upright = self.cfg.INPUT.EXIF_ORIENTATION == "apply"
+        self.tilted: list[str] = []
         self._autocast = trainer.autocast
 
     def __call__(
@@ -79,7 +93,7 @@ class Classifier:
                 `transform`: (N, 3, H, W), or (3, H, W) for one.
 
         Raises:
-            OSError: a picture is missing or damaged.
+            OSError: a picture is missing, damaged, or not of 8 or 16 bits for certain.
             TypeError, ValueError: `images` is something else.
         """
         parts = [self._classify(batch) for batch in self._tensors(images)]
@@ -94,11 +108,14 @@ class Classifier:
         Reads with `workers` processes; by default as many as help.
         """
         left = iter(paths)
-        for batch in batches(paths, self.transform, self.batch_size, workers):
-            good = [image for image in batch if isinstance(image, Tensor)]
+        self.tilted = []
+        for batch in batches(paths, self.transform, self.batch_size, self.upright, workers):
+            good = [image for image, _ in batch if isinstance(image, Tensor)]
             answers = iter(self(torch.stack(good), topk) if good else ())
-            for image in batch:
-                yield next(left), next(answers) if isinstance(image, Tensor) else image
+            for image, tilted in batch:
+                path = next(left)
+                self.tilted += [path] * tilted
+                yield path, next(answers) if isinstance(image, Tensor) else image
 
     def answers(self, probabilities: Tensor, topk: int) -> list[list[Answer]]:
         """The likeliest classes for each row of probabilities (N, C)."""
@@ -120,11 +137,11 @@ class Classifier:
         if isinstance(images, Tensor):
             yield from self._checked(images).split(self.batch_size)
             return
-        if isinstance(images, str | PathLike | Image):
-            images = [images]
+        one = isinstance(images, str | PathLike | Image) or not isinstance(images, Iterable)
+        images = [images] if one else list(images)
         for start in range(0, len(images), self.batch_size):
             part = images[start : start + self.batch_size]
-            yield torch.stack([self.transform(_opened(image)) for image in part])
+            yield torch.stack([self.transform(_opened(image, self.upright)) for image in part])
 
     def _checked(self, images: Tensor) -> Tensor:
         images = images[None] if images.dim() == 3 else images
@@ -134,13 +151,41 @@ class Classifier:
                 f"a tensor of pictures must be (N, 3, {size[0]}, {size[1]}) and of numbers with a "
                 f"point, as `transform` makes them; this is {tuple(images.shape)}, {images.dtype}"
             )
+        self._check_range(images)
         return images
 
+    def _check_range(self, images: Tensor) -> None:
+        """ValueError for values that `transform` cannot make, such as those from 0 to 255."""
+        node = self.cfg.INPUT
+        if "instance_norm" in node.TRANSFORMS or not len(images):
+            return
+        low, high = torch.zeros(3), torch.ones(3)
+        if "normalize" in node.TRANSFORMS:
+            mean, std = torch.tensor(node.PIXEL_MEAN), torch.tensor(node.PIXEL_STD)
+            low, high = (low - mean) / std, (high - mean) / std
+        least, most = (f(images, dim=(0, 2, 3)).float().cpu() for f in (torch.amin, torch.amax))
+        if not ((least >= low - SLACK) & (most <= high + SLACK)).all():
+            raise ValueError(
+                f"a tensor of pictures has values from {least.min():.4g} to {most.max():.4g}, but "
+                f"`transform` makes {low.min():.4g} to {high.max():.4g}: give what it makes of PIL "
+                "images, as in torch.stack([clf.transform(image) for image in images])"
+            )
+        if "normalize" in node.TRANSFORMS and (least >= 0).all() and (most <= 1).all():
+            warnings.warn(
+                "a tensor of pictures has values from 0 to 1 only: was it normalized, as "
+                "`transform` does?",
+                stacklevel=5,
+            )
 
-def _opened(image: Picture) -> Image:
+
+def _opened(image: Picture, upright: bool) -> Image:
     if isinstance(image, Image):
-        return image.convert("RGB")
+        try:
+            return as_rgb(image, upright)
+        except UnknownDepth as error:
+            raise OSError(f"Cannot take a PIL image ({error}). {error.remedy}") from error
     if isinstance(image, str | PathLike):
-        return read_image(image)
+        return read_image(image, upright)
     kind = type(image).__name__
-    raise TypeError(f"a picture must be a path, a PIL picture or a tensor, not {kind}")
+    hint = HINTS.get(kind, "")
+    raise TypeError(f"a picture must be a path, a PIL picture or a tensor, not {kind}{hint}")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from dassl.utils.images import IMAGE_FORMATS
 from experiment.record import versions
 from tools.predict.classifier import Classifier
 from tools.predict.export_readme import readme
@@ -176,6 +177,8 @@ def manifest(classifier: Classifier, graph: str, difference: float) -> dict[str,
         "seen_classes": classifier.seen,
         "answer": classifier.method.describe(classifier.seen),
         "preprocess": {
+            "formats": list(IMAGE_FORMATS),
+            "exif_orientation": node.EXIF_ORIENTATION,
             "resize_shorter_side": max(node.SIZE),
             "interpolation": node.INTERPOLATION,
             "center_crop": list(node.SIZE),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 {imports}
-from PIL import Image
+from PIL import Image, ImageOps
 
 here = Path(__file__).parent
 manifest = json.loads((here / "manifest.json").read_text(encoding="utf-8"))
@@ -30,7 +30,12 @@ class_features = np.load(here / "class_features.npy")
 def prepare(path):
     """A picture as the array (3, H, W) that the graph takes."""
     how = manifest["preprocess"]
-    image, size = Image.open(path).convert("RGB"), how["resize_shorter_side"]
+    with Image.open(path, formats=how["formats"]) as image:
+        if image.mode[0] in "IF":
+            sys.exit(f"{{path}} has more than 8 bits (mode {{image.mode}}): convert it first")
+        if how["exif_orientation"] == "apply":
+            image = ImageOps.exif_transpose(image)
+        image, size = image.convert("RGB"), how["resize_shorter_side"]
     sides = [int(size * side / min(image.size)) for side in image.size]
     image = image.resize(sides, Image.Resampling[how["interpolation"].upper()])
     (height, width), (x, y) = how["center_crop"], sides

@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dassl.data.loader import usable_cores
 from dassl.utils import read_image
-from dassl.utils.tools import TooLarge
+from dassl.utils.images import NotAnImage, TooLarge, UnknownDepth, orientation
 from datasets._cache import IMAGE_SUFFIXES
 
 FEW = 64  # pictures for which starting workers takes longer than they save
@@ -60,44 +60,60 @@ def _walk(folder: str, skipped: list[Skipped]) -> Iterator[str]:
                 yield os.path.join(inside, name)
 
 
-class _Pictures(Dataset):
-    """Pictures as tensors (3, H, W); the reason as text for one that cannot be read."""
+class Read(NamedTuple):
+    """An image as a tensor (3, H, W), or the reason why it could not be read.
 
-    def __init__(self, paths: Sequence[str], transform: Callable[[Image.Image], Tensor]):
+    tilted: whether it has an EXIF orientation that was ignored
+    """
+
+    image: Tensor | str
+    tilted: bool = False
+
+
+class _Pictures(Dataset):
+    def __init__(
+        self, paths: Sequence[str], transform: Callable[[Image.Image], Tensor], upright: bool
+    ):
         self.paths = paths
         self.transform = transform
+        self.upright = upright
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Tensor | str:
+    def __getitem__(self, index: int) -> Read:
         try:
-            return self.transform(read_image(self.paths[index]))
+            image = read_image(self.paths[index], self.upright)
+            return Read(self.transform(image), not self.upright and orientation(image) != 1)
         except Exception as error:  # whatever a damaged file provokes
-            return reason(error)
+            return Read(reason(error))
 
 
 def batches(
     paths: Sequence[str],
     transform: Callable[[Image.Image], Tensor],
     batch_size: int,
+    upright: bool,
     workers: int | None = None,
-) -> Iterator[list[Tensor | str]]:
+) -> Iterator[list[Read]]:
     """Read pictures, `batch_size` at a time, in order.
 
+    upright: turn them as their EXIF orientation says
     workers: processes that read; by default none for few pictures, else one for each core up to 8
     """
     if workers is None:
         workers = min(8, usable_cores()) if len(paths) > FEW else 0
-    pictures = _Pictures(paths, transform)
+    pictures = _Pictures(paths, transform, upright)
     yield from DataLoader(pictures, batch_size, num_workers=workers, collate_fn=list)
 
 
 def reason(error: Exception) -> str:
     """Why a picture could not be read, in a few words."""
     cause = error.__cause__ or error
-    if isinstance(cause, UnidentifiedImageError):
-        return "not a picture, or damaged"
+    if isinstance(cause, NotAnImage):
+        return str(cause)
+    if isinstance(cause, UnknownDepth):
+        return f"refused for its depth: {cause}. {cause.remedy}"
     if isinstance(cause, TooLarge | Image.DecompressionBombError):
         return f"refused for its size: {cause}"
     if isinstance(cause, FileNotFoundError | PermissionError):

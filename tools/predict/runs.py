@@ -10,7 +10,8 @@ from yacs.config import CfgNode
 from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import check_availability
-from experiment.config import default_config, merge_file
+from experiment.config import default_config, merge_file, set_key
+from experiment.flat import EARLIER
 from experiment.record import CLASSES
 from trainers.base import CLIPTrainer
 from trainers.templates import template_of
@@ -39,6 +40,8 @@ def read_run(
             f"no run in {folder}: it has no config.yaml. Give --model-dir the folder "
             "that train.py trained into (its --output-dir)"
         )
+    for key, value in EARLIER.items():
+        set_key(cfg, key, value, "earlier runs")
     merge_file(cfg, folder / "config.yaml")
     if root is not None:
         cfg.DATASET.ROOT = root

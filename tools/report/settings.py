@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiment.flat import INCIDENTAL, flatten
+from experiment.flat import EARLIER, INCIDENTAL, flatten
 from tools.results import Run
 from tools.results.places import natural_key
 from trainers.yaml_files import read_yaml
@@ -33,7 +33,8 @@ def read_settings(run: Path) -> Settings:
         raise ValueError(" ".join(str(error).removeprefix(f"{file} ").split())) from error
     if not tree:
         raise ValueError("holds no settings")
-    return {key: _text(value) for key, value in flatten(tree) if key not in PLANNED}
+    found = EARLIER | dict(flatten(tree))
+    return {key: _text(value) for key, value in found.items() if key not in PLANNED}
 
 
 def _text(value: Any) -> str:

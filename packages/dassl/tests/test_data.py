@@ -192,14 +192,18 @@ def test_seeded_index_is_a_number():
     assert index == 3 and [10, 11, 12, 13][index] == 13 and index.seed == 99
 
 
+@pytest.mark.parametrize("damage", ["cut", "missing"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_image_stops_loading_with_its_name(make_cfg, items, tmp_path, workers):
+def test_a_damaged_image_stops_loading_with_its_name(make_cfg, items, tmp_path, workers, damage):
     broken = tmp_path / "broken.png"
-    broken.write_bytes(Path(items[0].impath).read_bytes()[:100])
+    if damage == "cut":
+        broken.write_bytes(Path(items[0].impath).read_bytes()[:100])
     cfg = make_cfg("DATALOADER.NUM_WORKERS", workers)
     loader = train_loader(cfg, [*items[:6], Datum(str(broken))])
-    with pytest.raises(OSError, match=r"broken\.png"):
+    kind = OSError if damage == "cut" else FileNotFoundError
+    with pytest.raises(kind, match=r"broken\.png") as refusal:
         passes(loader)
+    assert "\n" not in str(refusal.value)  # no traceback of the worker
     stop_workers(loader)
 
 

@@ -1,7 +1,7 @@
 """Every key the engine knows, with its default value.
 
 The tree is that of Dassl.pytorch 0.6.3, so that configuration files written for it merge;
-TRAIN.CHECKPOINT_EVERY is added.
+TRAIN.CHECKPOINT_EVERY and INPUT.EXIF_ORIENTATION are added.
 """
 
 from yacs.config import CfgNode
@@ -33,6 +33,7 @@ def _input() -> CfgNode:
     node.INTERPOLATION = "bilinear"  # a key of dassl.data.transforms.INTERPOLATION_MODES
     node.TRANSFORMS = ()  # names; their order here does not matter
     node.NO_TRANSFORM = False  # True: the loader yields untouched PIL images
+    node.EXIF_ORIENTATION = "ignore"  # or apply: images are turned as cameras noted
     node.PIXEL_MEAN = [0.485, 0.456, 0.406]
     node.PIXEL_STD = [0.229, 0.224, 0.225]
     node.CROP_PADDING = 4  # random_crop

@@ -3,6 +3,7 @@
 import atexit
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -85,6 +86,8 @@ def stop_workers(loader: DataLoader[Any] | None) -> None:
 @atexit.register
 def _end_workers() -> None:
     """At the end of the process Python asks its helpers to go by SIGTERM, which they ignore."""
+    if hasattr(signal, "SIGCHLD"):  # by which torch takes their end for a fault
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()

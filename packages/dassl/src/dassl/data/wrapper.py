@@ -44,6 +44,7 @@ class DatasetWrapper(SeededFetching, Dataset[dict[str, Any]]):
         self.is_train = is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        self.upright = cfg.INPUT.EXIF_ORIENTATION == "apply"
         self.to_tensor = _plain_transform(cfg)
         if self.k_tfm > 1 and transform is None:
             raise ValueError(
@@ -56,7 +57,7 @@ class DatasetWrapper(SeededFetching, Dataset[dict[str, Any]]):
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
         item = self.data_source[idx]
-        image = read_image(item.impath)
+        image = read_image(item.impath, self.upright)
         output = {
             "label": item.label,
             "domain": item.domain,

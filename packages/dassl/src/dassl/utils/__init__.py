@@ -6,6 +6,7 @@ What needs torch is imported on first use, so that scripts which only read logs 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .images import read_image
 from .logger import Logger, setup_logger
 from .meters import AverageMeter, MetricMeter
 from .registry import Registry
@@ -17,7 +18,6 @@ from .tools import (
     get_most_similar_str_to_a_from_b,
     listdir_nohidden,
     mkdir_if_missing,
-    read_image,
     read_json,
     set_random_seed,
     tolist_if_not,

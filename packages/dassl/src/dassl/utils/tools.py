@@ -8,10 +8,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from typing import Any
 
 StrPath = str | os.PathLike[str]
 
@@ -44,42 +41,6 @@ def write_json(obj: Any, fpath: StrPath) -> None:
     """Write `obj` as indented JSON (UTF-8), making the folder first."""
     Path(fpath).parent.mkdir(parents=True, exist_ok=True)
     Path(fpath).write_text(json.dumps(obj, indent=4), encoding="utf-8")
-
-
-# What pictures may be, whatever their name says. Of more that Pillow knows, one starts a program.
-IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-MOST_PIXELS = 89_478_485  # a quarter of a gigabyte as RGB
-
-
-class TooLarge(OSError):
-    """A picture of so many pixels that it is not decoded."""
-
-
-def read_image(path: StrPath) -> "Image":
-    """Read an image file as RGB; of one with several frames the first.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        OSError: the file is not an image, is cut short, or is much larger than photographs are;
-            the last has TooLarge, or Pillow's DecompressionBombError, as its cause.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise TooLarge(f"{image.width} x {image.height} pixels are too many")
-            # a palette with several transparent entries makes PIL warn unless RGBA comes first
-            if isinstance(image.info.get("transparency"), bytes):
-                return image.convert("RGBA").convert("RGB")
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"No image at {os.fspath(path)!r}") from None
-    except Exception as error:  # a damaged or hostile file can raise nearly anything
-        raise OSError(
-            f"Cannot read the image {os.fspath(path)!r} ({error}). Is it damaged? "
-            "Fetch it again, or take it out of the data set."
-        ) from error
 
 
 def tolist_if_not(x: Any) -> list[Any]:
