@@ -124,8 +124,9 @@ def _method(
         load_strictly(method.learner, state, path, trainer._keys_of_axes())
     method.eval()
     if w is None:
-        with torch.inference_mode(), trainer.autocast():
-            w = method.text_features()
+        trainer.method = method
+        with torch.inference_mode():
+            w = trainer.text_features()
         if cached and w is not None:
             cache.write(w)
     return method, None if w is None else w.to(trainer.device)

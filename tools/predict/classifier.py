@@ -51,6 +51,7 @@ class Classifier:
         self.seen = seen
         self.transform = build_transform(self.cfg, is_train=False)
         self.batch_size = self.cfg.DATALOADER.TEST.BATCH_SIZE
+        self.remedy = trainer.remedy
         self._autocast = trainer.autocast
 
     def __call__(
@@ -81,22 +82,29 @@ class Classifier:
         Raises:
             OSError: a picture is missing or damaged.
             TypeError, ValueError: `images` is something else.
+            FloatingPointError: logits are infinite or NaN, which is no answer.
         """
         parts = [self._classify(batch) for batch in self._tensors(images)]
-        return torch.cat(parts) if parts else torch.empty(0, len(self.classes))
+        logits = torch.cat(parts) if parts else torch.empty(0, len(self.classes))
+        if lacking := int((~_answered(logits)).sum()):
+            raise FloatingPointError(
+                f"{lacking} of {len(logits)} images have no answer: their logits are infinite or "
+                f"NaN. {self.remedy}"
+            )
+        return logits
 
     @torch.inference_mode()
     def stream(
         self, paths: Sequence[str], topk: int = 5, workers: int | None = None
     ) -> Iterator[tuple[str, list[Answer] | str]]:
-        """For each path its answers, or the reason (a text) why the picture could not be read.
+        """For each path its answers, or the reason (a text) why there is none.
 
         Reads with `workers` processes; by default as many as help.
         """
         left = iter(paths)
         for batch in batches(paths, self.transform, self.batch_size, workers):
             good = [image for image in batch if isinstance(image, Tensor)]
-            answers = iter(self(torch.stack(good), topk) if good else ())
+            answers = iter(self._answers_or_why(torch.stack(good), topk) if good else ())
             for image in batch:
                 yield next(left), next(answers) if isinstance(image, Tensor) else image
 
@@ -110,6 +118,12 @@ class Classifier:
             [Answer(label, self.classes[label], p) for label, p in zip(*pair, strict=True)]
             for pair in pairs
         ]
+
+    def _answers_or_why(self, images: Tensor, topk: int) -> list[list[Answer] | str]:
+        logits = self._classify(images)
+        why = f"no answer, its logits are infinite or NaN. {self.remedy}"
+        found = zip(self.answers(logits.softmax(dim=1), topk), _answered(logits), strict=True)
+        return [answers if is_one else why for answers, is_one in found]
 
     def _classify(self, images: Tensor) -> Tensor:
         with self._autocast():
@@ -135,6 +149,11 @@ class Classifier:
                 f"point, as `transform` makes them; this is {tuple(images.shape)}, {images.dtype}"
             )
         return images
+
+
+def _answered(logits: Tensor) -> Tensor:
+    """Which rows of logits (N, C) are an answer; classes may be ruled out by minus infinity."""
+    return logits.amax(dim=1).isfinite()
 
 
 def _opened(image: Picture) -> Image:
