@@ -58,8 +58,9 @@ def unpack(archive: Path, into: Path, size: int | None = None) -> None:
     except BaseException as error:
         shutil.rmtree(into)
         if isinstance(error, _DAMAGE):
-            what = what_it_is(archive, archive=True) or f"damaged or cut short ({error})"
-            raise ValueError(f"{archive} is {what}. Delete it and get it again") from error
+            damaged = f"damaged or cut short ({error}); delete it and get it again"
+            what = what_it_is(archive, archive=True) or damaged
+            raise ValueError(f"{archive} is {what}") from error
         if isinstance(error, ValueError):
             raise ValueError(f"{archive} was not unpacked: {error}") from error
         raise
