@@ -160,6 +160,25 @@ def test_after_training(final, toy, tmp_path, monkeypatch, capsys):
     assert train.main(arguments) == 0 and (tmp_path / "results.json").exists()
 
 
+def test_half_precision_that_overflows(toy, tmp_path, monkeypatch, capsys):
+    """As the message advises, what was trained is tested, and answers, in float32."""
+    classify = MMRLMethod.classify
+    overflowing = broken(classify, [0])
+
+    def narrow(*given):
+        return (overflowing if torch.is_autocast_enabled("cpu") else classify)(*given)
+
+    monkeypatch.setattr(MMRLMethod, "classify", narrow)
+    half = ("TRAINER.MMRL.PREC", "amp")
+    assert train.main(command(toy, "MMRL", tmp_path / "run", opts=half)) == 3
+    assert "test the checkpoint with PREC fp32 (--eval-only)" in said(capsys)
+    flags = ("--eval-only", "--model-dir", str(tmp_path / "run"))
+    assert train.main(command(toy, "MMRL", tmp_path / "test", *flags)) == 0
+    image = str(next((toy / "colored_shapes/images").glob("*/test_*.png")))
+    assert predict(["--model-dir", str(tmp_path / "run"), image]) == 1
+    assert predict(["--model-dir", str(tmp_path / "run"), "--precision", "fp32", image]) == 0
+
+
 def test_classes_without_a_text_feature(run, toy, tmp_path, monkeypatch, capsys, picture):
     text_features = MMRLMethod.text_features
 
@@ -199,7 +218,7 @@ def test_prediction_leaves_out_what_has_no_answer(run, toy, monkeypatch, capsys)
     assert "its logits are infinite or NaN. PREC is fp32" in found["skipped"][0]["reason"]
     assert predict(["--model-dir", str(run), "--precision", "amp", *images]) == 1
     shown = capsys.readouterr()
-    assert "nan" not in shown.out and "set TRAINER.MMRL.PREC to fp32" in shown.err
+    assert "nan" not in shown.out and "set --precision to fp32" in shown.err
     with pytest.raises(FloatingPointError, match="1 of 3 images have no answer"):
         load(run)(images)
 

@@ -222,8 +222,13 @@ class CLIPTrainer(TrainerX):
     def remedy(self) -> str:
         """What to do where an answer is no number."""
         if self.settings.PREC != "fp32":
-            return f"Half precision may be too narrow: set TRAINER.{self.node}.PREC to fp32"
-        return "PREC is fp32 already: take another epoch, or train again with a lower OPTIM.LR"
+            return f"Half precision may be too narrow: set {self.precision_key} to fp32"
+        learned = "another epoch (--load-epoch), or train again with a lower OPTIM.LR"
+        return f"PREC is fp32 already: take {learned if self.model_name else 'another --backbone'}"
+
+    @property
+    def precision_key(self) -> str:
+        return f"TRAINER.{self.node}.PREC"
 
     def _batches(self, loader: Iterable, desc: str) -> Iterable[tuple[dict, Callable]]:
         """Batches, and what makes of this process's answers those to the whole batch."""

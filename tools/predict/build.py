@@ -26,6 +26,7 @@ class WithoutData:
     """Mixed into a trainer's class: it gets no data set, and builds no method by itself."""
 
     place: torch.device  # where to build, also where the trainer would choose another
+    precision_key = "--precision"
 
     def build_data_loader(self) -> None:
         self.device = self.place

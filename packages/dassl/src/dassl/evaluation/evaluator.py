@@ -128,8 +128,9 @@ def check_answered(answered: Tensor) -> None:
     if lacking := int((~answered).sum()):
         raise FloatingPointError(
             f"{lacking:,} of {len(answered):,} images have no answer: their scores are infinite or "
-            "NaN, so there is no result. Half precision ends at 65504 on a GPU: test again with "
-            "PREC fp32. If it is fp32 already, look for a division by zero in the method"
+            "NaN, so there is no result. Half precision may be too narrow: test the checkpoint "
+            "with PREC fp32 (--eval-only). If that is what it has, look for a division by zero in "
+            "the method, or train with a lower OPTIM.LR"
         )
 
 
