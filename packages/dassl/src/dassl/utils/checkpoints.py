@@ -76,7 +76,7 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
     """
     if not fpath:
         raise ValueError("The path of the checkpoint is empty")
-    if not os.path.exists(fpath):
+    if not (os.path.isfile(fpath) or os.path.isdir(fpath)):
         raise FileNotFoundError(f"No checkpoint at {os.fspath(fpath)!r}")
     try:
         plain_pickle.check_archive(fpath)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import tarfile
 import zipfile
 
 from .tools import StrPath
@@ -11,6 +10,7 @@ _HEAD = 4096  # bytes that are looked at
 _PAGE = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml|<!--)", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>\s*([^<]{1,200}?)\s*</title>", re.IGNORECASE)
 _POINTER = b"version https://git-lfs"
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")
 _TENSORS = ("data.pkl", "constants.pkl")  # in the zip archives of torch
 
 
@@ -35,7 +35,7 @@ def what_it_is(path: StrPath, archive: bool = False) -> str | None:
 
 def _other(head: bytes) -> str | None:
     if not head.strip(b"\0"):
-        what = "holds only zeros, as downloads that were not finished do" if head else "is empty"
+        what = "begins with zeros, as an unfinished download does" if head else "is empty"
         return f"damaged, it {what}: fetch it again"
     if _PAGE.match(head):
         title = _TITLE.search(head)
@@ -50,16 +50,18 @@ def _other(head: bytes) -> str | None:
 
 def _archive(path: StrPath, head: bytes) -> str | None:
     if head.startswith(b"PK"):
-        if not zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, OSError, ValueError):
             return "damaged, its end is missing: fetch it again"
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith(_TENSORS) for name in archive.namelist()):
-                return None
+        if any(name.endswith(_TENSORS) for name in names):
+            return None
         return "a zip archive of other things: unpack it, and give the file that is in it"
-    if tarfile.is_tarfile(path):
+    if head[257:262] == b"ustar":
         return "a tar archive: unpack it, and give the file that is in it"
-    if head.startswith(b"\x1f\x8b"):
-        return "compressed with gzip: unpack it first"
+    if head.startswith(_PACKED):
+        return "compressed: unpack it, and give the file that is in it"
     return None
 
 
