@@ -53,8 +53,8 @@ def _archive(path: StrPath, head: bytes) -> str | None:
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-        except (zipfile.BadZipFile, OSError, ValueError):
-            return "damaged, its end is missing: fetch it again"
+        except Exception:  # a damaged one can raise nearly anything
+            return "damaged, its end is missing or broken: fetch it again"
         if any(name.endswith(_TENSORS) for name in names):
             return None
         return "a zip archive of other things: unpack it, and give the file that is in it"
