@@ -27,8 +27,8 @@ class Parser(argparse.ArgumentParser):
 def guarded(
     work: Callable[[], int | None], args: argparse.Namespace, interrupted: str = "interrupted"
 ) -> int:
-    """The exit code of `work`: its own, else 0; with a message 2 for bad input and 3 for what is
-    no number; 130 for Ctrl-C."""
+    """The exit code of `work`: its own, else 0; 2 with a message for bad input, 3 for values that
+    became infinite or NaN, 130 for Ctrl-C."""
     try:
         return work() or 0
     except KeyboardInterrupt:

@@ -101,8 +101,8 @@ def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object)
     """Save what a run found, with all digits, and what made it.
 
     `results` are an evaluation's: accuracy, error_rate, macro_f1 in percent, total, split;
-    `extra` is what `experiment.details` adds. FloatingPointError where the accuracy is no number;
-    of what else an evaluator found, such values are left out.
+    `extra` is what `experiment.details` adds. FloatingPointError where the accuracy is infinite or
+    NaN; other results that are so are left out, and named under `not_finite`.
     """
     accuracy, total = float(results["accuracy"]), int(results["total"])
     if not math.isfinite(accuracy):
@@ -110,7 +110,8 @@ def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object)
             f"the evaluator {cfg.TEST.EVALUATOR} found an accuracy of {accuracy}, which is no "
             "result: nothing is recorded. Set the trainer's PREC to fp32, or lower OPTIM.LR"
         )
-    results = {k: v for k, v in results.items() if not _is_no_number(v)}
+    if left_out := [name for name, value in results.items() if _is_not_finite(value)]:
+        results = {k: v for k, v in results.items() if k not in left_out} | {"not_finite": left_out}
     record = {
         "complete": True,
         "trainer": cfg.TRAINER.NAME,
@@ -130,7 +131,7 @@ def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object)
     write_atomically(directory / "results.json", text)
 
 
-def _is_no_number(value: object) -> bool:
+def _is_not_finite(value: object) -> bool:
     return hasattr(value, "__float__") and not math.isfinite(float(value))
 
 

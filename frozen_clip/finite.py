@@ -1,4 +1,4 @@
-"""Whether what was read from a file is numbers: weights of CLIP, and of what is learned on it."""
+"""Checks for infinite values and NaN, in weights that were read and in what they compute."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: object, advice: str) -> None:
-    """ValueError unless the tensors hold numbers only; costs one pass over them, and no copy.
+    """Raise ValueError unless all values are finite; costs one pass over them, and no copy.
 
     `source` is what they were read from, `advice` the sentence on what to do.
     """
@@ -23,7 +23,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: object, advice: str) -> 
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all values are numbers. NaN is both extremes of any tensor that has it."""
+    """Whether no value is infinite or NaN, which is both extremes of any tensor that has it."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     return bool(torch.stack(torch.aminmax(tensor)).isfinite().all())

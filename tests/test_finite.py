@@ -257,7 +257,7 @@ def test_a_record_of_what_is_no_number(toy, tmp_path):
     found = {"accuracy": 50.0, "macro_f1": math.nan, "total": 8, "split": "test"}
     write_results(cfg, found | {"ece": np.float32("inf")}, tmp_path)
     record = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
-    assert "macro_f1" not in record and "ece" not in record
+    assert "macro_f1" not in record and record["not_finite"] == ["macro_f1", "ece"]
     assert read_run(tmp_path).metrics == {"accuracy": 50, "error": 50}
     before = (tmp_path / "results.json").read_bytes()
     with pytest.raises(FloatingPointError, match="an accuracy of nan, which is no result"):

@@ -205,7 +205,7 @@ class CLIPTrainer(TrainerX):
     def text_features(self) -> Tensor | None:
         """The method's text features (C, E) of this run's classes; None if they are an image's.
 
-        FloatingPointError, with the classes, where they are no numbers.
+        Raises FloatingPointError that names the classes where they are infinite or NaN.
         """
         with self.autocast():
             w = self.method.text_features()
@@ -220,7 +220,7 @@ class CLIPTrainer(TrainerX):
 
     @property
     def remedy(self) -> str:
-        """What to do where an answer is no number."""
+        """What to do where a computed value is infinite or NaN."""
         if self.settings.PREC != "fp32":
             return f"Half precision may be too narrow: set {self.precision_key} to fp32"
         learned = "another epoch (--load-epoch), or train again with a lower OPTIM.LR"

@@ -50,7 +50,7 @@ def run(case: dict) -> dict:
 def compare(case: dict, rounds: int, names: Sequence[str]) -> dict[str, dict]:
     """The sides by turns; the best step and evaluation, the largest peak of each.
 
-    Raises RuntimeError when they differ in loss or gradients, or these are no numbers.
+    Raises RuntimeError when they differ in loss or gradients, or these are not finite.
     """
     sides: dict[str, list[dict]] = {name: [] for name in names}
     for _ in range(rounds):

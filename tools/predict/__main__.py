@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 when done, 1 when images were skipped, 2 for bad input, 3 for no number, 130 for Ctrl-C."""
+    """0 when done, 1 when images were skipped, 2 for bad input, 3 for NaN, 130 for Ctrl-C."""
     args = parse_args(argv)
     return guarded(lambda: run(args), args)
 

@@ -151,7 +151,7 @@ def onnx_runner(file: Path) -> object:
 def largest_difference(side: ImageSide, run: object, classifier: Classifier) -> tuple[float, str]:
     """Between the graph's logits and the method's, on random pictures.
 
-    RuntimeError if it is large, FloatingPointError if the method's are no numbers.
+    RuntimeError if it is large, FloatingPointError if the method's are not finite.
     """
     generator = torch.Generator().manual_seed(0)
     differences = []

@@ -69,7 +69,7 @@ class Classification(EvaluatorBase):
 
         Raises:
             ValueError: no batch came in.
-            FloatingPointError: the scores of an image are no numbers, so that it has no answer.
+            FloatingPointError: an image has no answer, see `check_answered`.
         """
         if not self._y_true:
             raise ValueError("There is nothing to evaluate: no batch was processed")
@@ -120,7 +120,7 @@ class Classification(EvaluatorBase):
 
 
 def check_answered(answered: Tensor) -> None:
-    """Check that all images have an answer: (N,), whether their scores are numbers.
+    """Check that all images have an answer: (N,), whether their highest score is finite.
 
     Raises:
         FloatingPointError: one has none.

@@ -165,7 +165,7 @@ def restore(
     """Load the parts of a checkpoint into the objects given, the scheduler after its optimiser.
 
     Raises:
-        ValueError: it was made by another model or optimiser, or has values that are no numbers.
+        ValueError: it was made by another model or optimiser, or has values that are not finite.
     """
     if "state_dict" not in checkpoint:
         raise ValueError(f"{path} is no checkpoint of a trainer: it has no 'state_dict'")
@@ -184,24 +184,28 @@ def restore(
 
 
 def check_finite(model: nn.Module, optimizer: torch.optim.Optimizer | None, path: StrPath) -> None:
-    """Check that what was just loaded is numbers. Buffers may be infinite: masks are.
+    """Check that loaded parameters and optimizer states are finite. Buffers need not be: masks.
 
     Raises:
-        ValueError: it is not.
+        ValueError: one is not.
     """
     values: dict[str, Tensor] = dict(model.named_parameters())
-    for number, state in (optimizer.state_dict()["state"] if optimizer else {}).items():
+    for number, state in (optimizer.state_dict().get("state", {}) if optimizer else {}).items():
         values |= {
             f"optimizer.{number}.{key}": value
             for key, value in state.items()
-            # a second moment (exp_avg_sq, square_avg) may overflow, and the weights stay numbers
-            if isinstance(value, Tensor) and not ("sq" in key and not value.isnan().any())
+            if isinstance(value, Tensor) and not _may_overflow(key, value)
         }
     if bad := not_finite(values):
         raise ValueError(
             f"{path} has values that are infinite or NaN: {', '.join(bad[:3])}. Move it elsewhere, "
             "and the one before it is used; without one, train again"
         )
+
+
+def _may_overflow(key: str, value: Tensor) -> bool:
+    """Say whether it is a sum of squares, whose weights stay finite where it is infinite."""
+    return ("sq" in key or key == "sum") and not value.isnan().any()
 
 
 def finished_epochs(folder: Path) -> list[int]:

@@ -44,7 +44,7 @@ def _other(head: bytes) -> str | None:
     if head.startswith(_POINTER):
         return "a Git LFS pointer, not the file: fetch that with 'git lfs pull'"
     if head[8:10] == b'{"' and head[4:8] == bytes(4):
-        return "a safetensors file: rename it to *.safetensors and convert it to a checkpoint"
+        return "a safetensors file: rename it to *.safetensors, and convert it to a checkpoint"
     return None
 
 

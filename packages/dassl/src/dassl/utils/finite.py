@@ -1,4 +1,4 @@
-"""Finding what is infinite or no number among tensors."""
+"""Finding infinite values and NaN in tensors."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def count(values: Tensor) -> int:
-    """Count what is infinite or NaN; of sound tensors only the extremes are looked for."""
+    """Count the values that are infinite or NaN; a finite tensor is passed once, without a copy."""
     if not values.is_floating_point() or not values.numel():
         return 0
     if torch.stack(torch.aminmax(values)).isfinite().all():  # NaN is the extreme of any tensor

@@ -31,7 +31,7 @@ def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
     """Copy from a checkpoint the tensors whose name and shape `model` has; say which it lacks.
 
     Raises:
-        ValueError: not one tensor fits, or one has values that are no numbers.
+        ValueError: not one tensor fits, or one has values that are not finite.
     """
     checkpoint = load_checkpoint(weight_path)
     saved = strip_module(checkpoint.get("state_dict", checkpoint))
