@@ -45,8 +45,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 when done, 2 for bad input, 3 for a loss that is no number, 75 when a signal stopped the
-    run, 130 when Ctrl-C did; after these two the same command continues."""
+    """0 when done, 2 for bad input, 3 for a loss, weight or answer that is infinite or NaN, 75 when
+    a signal stopped the run, 130 when Ctrl-C did; after these two the same command continues."""
     with processes():
         return exit_code(parse_args(argv))
 

@@ -9,6 +9,8 @@ import pickle
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import dassl.utils
+
 from ._splits import Item
 
 DATUM_HOMES = ("dassl.data.datasets", "dassl.data.datasets.base_dataset")
@@ -29,8 +31,11 @@ def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[PickledImage]
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
+        what_it_is = getattr(dassl.utils, "what_it_is", lambda path: None)  # not upstream's
+        what = what_it_is(path)
+        why = f"it is {what}" if what else f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"{path} is not a cache of the CoOp code base ({type(error).__name__}: {error}); "
+            f"{path} is not a cache of the CoOp code base ({why}); "
             "nothing in it was run. Delete it: the draw is made again from the split and the seed"
         ) from error
 

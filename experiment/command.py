@@ -27,7 +27,8 @@ class Parser(argparse.ArgumentParser):
 def guarded(
     work: Callable[[], int | None], args: argparse.Namespace, interrupted: str = "interrupted"
 ) -> int:
-    """The exit code of `work`: its own, else 0; 2 with a message for bad input, 130 for Ctrl-C."""
+    """The exit code of `work`: its own, else 0; 2 with a message for bad input, 3 for values that
+    became infinite or NaN, 130 for Ctrl-C."""
     try:
         return work() or 0
     except KeyboardInterrupt:
@@ -35,11 +36,11 @@ def guarded(
         return 130
     except BrokenPipeError:
         raise  # `piped` takes it
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if getattr(args, "debug", False):
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 3 if isinstance(error, FloatingPointError) else 2
 
 
 def piped(main: Callable[[], int]) -> int:

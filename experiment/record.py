@@ -1,6 +1,7 @@
 """What a run leaves beside its log: `config.yaml`, `classes.json` and `results.json`."""
 
 import json
+import math
 import platform
 import subprocess
 from contextlib import suppress
@@ -100,9 +101,17 @@ def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object)
     """Save what a run found, with all digits, and what made it.
 
     `results` are an evaluation's: accuracy, error_rate, macro_f1 in percent, total, split;
-    `extra` is what `experiment.details` adds.
+    `extra` is what `experiment.details` adds. FloatingPointError where the accuracy is infinite or
+    NaN; other results that are so are left out, and named under `not_finite`.
     """
     accuracy, total = float(results["accuracy"]), int(results["total"])
+    if not math.isfinite(accuracy):
+        raise FloatingPointError(
+            f"the evaluator {cfg.TEST.EVALUATOR} found an accuracy of {accuracy}, which is no "
+            "result: nothing is recorded. Set the trainer's PREC to fp32, or lower OPTIM.LR"
+        )
+    if left_out := [name for name, value in results.items() if _is_not_finite(value)]:
+        results = {k: v for k, v in results.items() if k not in left_out} | {"not_finite": left_out}
     record = {
         "complete": True,
         "trainer": cfg.TRAINER.NAME,
@@ -118,7 +127,12 @@ def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object)
         "versions": versions(),
         "commit": commit(),
     }
-    write_atomically(directory / "results.json", json.dumps(record, indent=1, default=float))
+    text = json.dumps(record, indent=1, default=float, allow_nan=False)
+    write_atomically(directory / "results.json", text)
+
+
+def _is_not_finite(value: object) -> bool:
+    return hasattr(value, "__float__") and not math.isfinite(float(value))
 
 
 def forget_results(directory: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dassl.data.datasets import Datum
 from dassl.engine import SimpleTrainer
+from dassl.evaluation.evaluator import check_answered
 
 
 class RunWatch:
@@ -90,6 +91,8 @@ class RunWatch:
             self._answers.append((gt, best.indices, best.values))
 
     def _evaluate(self, evaluate: Callable) -> Any:
+        if self._answers:  # whatever a plugin's evaluator would make of them
+            check_answered(torch.cat([best.isfinite() for *_, best in self._answers]))
         found = evaluate()
         self.test_seconds = time.perf_counter() - self._began.pop("test")
         split = "test" if self.test_loader is self.trainer.test_loader else "val"

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from frozen_clip.finite import check_finite
 from frozen_clip.model import FrozenCLIP
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def load(
         _lower(model, dtype)
     if products is not None:
         lower_products(model, products)
+    lowest = torch.float16 in (dtype, products)
+    wider = "; float16 ends at 65504, where PREC fp32 has more room" if lowest else ""
+    check_finite(model.state_dict(), f"backbone {name}", f"Get its file again{wider}")
     return FrozenCLIP(model.to(device), name, known_ids)
 
 
@@ -107,7 +111,7 @@ def _read_file(path: Path) -> StateDict:
                 return torch.jit.load(str(path), map_location="cpu").state_dict()
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file provokes
-        reason = str(error).strip().split("\n")[0]
+        reason = _kind(path) or str(error).strip().split("\n")[0]
         raise ValueError(
             f"{path} could not be read as CLIP weights ({reason}). Allowed are OpenAI's .pt "
             "archives and state dicts saved with torch.save; if it was downloaded, delete it "
@@ -116,6 +120,16 @@ def _read_file(path: Path) -> StateDict:
     if not isinstance(state, dict):
         raise ValueError(f"{path} does not hold CLIP weights by name, but a {type(state).__name__}")
     return state.get("state_dict", state)
+
+
+def _kind(path: Path) -> str | None:
+    """What else the file is, where the engine can tell."""
+    try:
+        from dassl.utils import what_it_is
+    except ImportError:  # upstream's engine
+        return None
+    what = what_it_is(path)
+    return what and f"it is {what}"
 
 
 def _check_is_openais(path: Path) -> None:

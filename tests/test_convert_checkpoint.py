@@ -134,7 +134,9 @@ def test_what_is_refused(tmp_path, capsys):
     (tmp_path / "bad.safetensors").write_text("no")
     assert "is no .safetensors file" in refused(capsys, tmp_path / "bad.safetensors", out)
     (tmp_path / "bad.pth").write_text("no")
-    assert "bad.pth was not loaded" in refused(capsys, tmp_path / "bad.pth", out)
+    assert "bad.pth is a text ('no'), not the file: fetch it again" in refused(
+        capsys, tmp_path / "bad.pth", out
+    )
     for folder in ("prompt_learner", "VLPromptLearner"):
         (tmp_path / folder).mkdir()
     assert "has several: ['VLPromptLearner', 'prompt_learner']" in refused(capsys, tmp_path, out)

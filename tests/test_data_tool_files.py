@@ -129,7 +129,7 @@ def test_drive_that_refuses_is_a_clear_problem(tmp_path, capsys, monkeypatch):
     code, _, err = run(capsys, "download", "imagenet_a", "--root", tmp_path)
     assert code == 1
     assert "classnames.txt: Google Drive: Cannot retrieve the public link of the file. Too" in err
-    assert "is damaged or cut short" in err
+    assert "is a text ('no archive'), not the file: fetch it again" in err
     assert not list(tmp_path.iterdir())
 
 

@@ -158,7 +158,7 @@ def test_more_keys_disturb_nothing(tmp_path):
     more = {
         "per_class": [{"label": 0, "name": "a", "total": 10, "correct": None}],
         "parameters": {"trained": 1},
-        "images_per_second": {"train": math.inf, "test": math.nan},
+        "images_per_second": {"train": None, "test": 1e300},
         "predictions": "predictions.csv",
         "few_shot_hash": 5,
     }

@@ -1,6 +1,7 @@
 """TRAIN.COMPILE, evaluation in parts, and memory given back: no number changes."""
 
 import functools
+import math
 import os
 import shutil
 import subprocess
@@ -83,6 +84,17 @@ def test_a_compiler_that_fails_or_changes_numbers_is_refused(
     monkeypatch.setattr(compiled.torch, "compile", compiler)
     with pytest.raises(ValueError, match=message):
         trained(toy, tmp_path, "TRAIN.COMPILE", "True")
+
+
+def test_a_compiler_is_not_blamed(monkeypatch):
+    learner = torch.nn.Linear(2, 3)
+
+    def step(images, labels):
+        return {"ce": learner(images).sum() * math.nan}, labels
+
+    monkeypatch.setattr(compiled.torch, "compile", lambda step, **_: step)
+    with pytest.raises(FloatingPointError, match="the ce of the first batch is infinite or NaN"):
+        compiled.CompiledStep(step, learner, torch.float32)(torch.ones(4, 2), torch.zeros(4))
 
 
 def test_parts_on_a_cpu_are_bounded_and_in_order():

@@ -58,7 +58,7 @@ def test_a_failed_run_is_tried_again(fakes, code):
     ("code", "retries", "times", "why"),
     [
         (1, 2, 3, "exit code 1"),
-        (3, 0, 1, "training diverged"),
+        (3, 0, 1, "a number became infinite or NaN"),
         (9, 1, 2, "killed by SIGKILL"),
         (2, 3, 1, "refused"),  # the same command would be refused again
     ],

@@ -45,6 +45,30 @@ def test_an_epoch_that_is_not_there(trained, toy, tmp_path, capsys):
     assert "of epoch 7" in message and "there are epochs [1, 2]" in message
 
 
+@pytest.mark.parametrize("copy", ["model.pth.tar-2 (1)", "model.pth (1).tar-2"])
+def test_a_second_copy_is_found_when_it_is_renamed(copy, trained, toy, tmp_path, capsys):
+    folder = trained / "MultiModalRepresentationLearner"
+    (folder / "model.pth.tar-2").rename(folder / copy)
+    flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "2")
+    arguments = command(toy, "MMRL", tmp_path / "e", *flags)
+    message = refused(capsys, arguments)
+    assert f"there are epochs [1], but {[copy]}: rename it to model.pth.tar-<epoch>" in message
+    (folder / copy).rename(folder / "model.pth.tar-2")
+    assert train.main(arguments) == 0
+
+
+def test_an_epoch_whose_file_is_damaged(trained, toy, tmp_path, capsys):
+    file = trained / "MultiModalRepresentationLearner" / "model.pth.tar-2"
+    file.write_bytes(file.read_bytes()[:5000])
+    for epoch in ((), ("--load-epoch", "2")):
+        flags = ("--eval-only", "--model-dir", str(trained), *epoch)
+        message = refused(capsys, command(toy, "MMRL", tmp_path / "e", *flags))
+        assert "model.pth.tar-2 is damaged, its end is missing" in message
+        assert "or use another epoch beside it: [1]" in message
+    flags = (*flags[:-1], "1")
+    assert train.main(command(toy, "MMRL", tmp_path / "e", *flags)) == 0
+
+
 def test_zero_shot_needs_no_weights(toy, tmp_path):
     assert train.main(command(toy, "ZeroshotCLIP", tmp_path / "a", "--eval-only")) == 0
     assert (tmp_path / "a" / "results.json").is_file()

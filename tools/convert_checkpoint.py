@@ -25,9 +25,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import load_checkpoint
+from dassl.utils import load_checkpoint, what_it_is
 from experiment.command import Parser, guarded
 from experiment.config import default_config, read_yaml
+from frozen_clip.finite import check_finite
 from trainers.checkpoints import find_checkpoint, plain_tensors
 from trainers.public import PublicNames, State, trainers_of
 
@@ -74,6 +75,7 @@ def convert(
     state, epoch = read(file)
     name = whose(state, file, trainer)
     learner = {key: t.float() for key, t in _public(name).own_names(state).items()}
+    check_finite(learner, file, "Convert another epoch, or get the file again")
     is_file = FILE.fullmatch(target.name) is not None
     folder = TRAINER_REGISTRY.get(name).model_name
     path = target if is_file else target / folder / f"model.pth.tar-{epoch}"
@@ -120,7 +122,9 @@ def read(file: Path) -> tuple[State, int]:
             state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
             return state, _as_epoch((tensors.metadata() or {}).get("epoch"), file)
     except SafetensorError as error:
-        raise ValueError(f"{file} is no .safetensors file: {error}. Get it again") from error
+        what = what_it_is(file)
+        why = f"it is {what}" if what else f"{error}. Get it again"
+        raise ValueError(f"{file} is no .safetensors file: {why}") from error
 
 
 def _as_epoch(value: object, file: Path) -> int:

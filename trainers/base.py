@@ -19,6 +19,7 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, set_random_seed
 from frozen_clip import FrozenCLIP, Prompts
+from frozen_clip.finite import is_finite
 from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
 from trainers.checks import (
     check_image_size,
@@ -190,7 +191,7 @@ class CLIPTrainer(TrainerX):
         print(f"Evaluate on the *{split}* set")
         parts = LargestParts(self.device)
         with self.autocast():
-            w = self.method.text_features()
+            w = self.text_features()
             for batch, whole in self._batches(loader, split):
                 images, labels = self.parse_batch_test(batch)
                 logits = parts(lambda part: self.method.classify(part, w, self.seen), images)
@@ -200,6 +201,34 @@ class CLIPTrainer(TrainerX):
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         self.results = {"split": split, "total": len(loader.dataset), **results}
         return results["accuracy"]
+
+    def text_features(self) -> Tensor | None:
+        """The method's text features (C, E) of this run's classes; None if they are an image's.
+
+        Raises FloatingPointError that names the classes where they are infinite or NaN.
+        """
+        with self.autocast():
+            w = self.method.text_features()
+        if w is not None and not is_finite(w):
+            bad = (~w.isfinite()).any(dim=1).tolist()
+            names = [name for name, is_bad in zip(self.classnames, bad, strict=True) if is_bad]
+            raise FloatingPointError(
+                f"the text features of {len(names)} of {len(bad)} classes are infinite or NaN "
+                f"({', '.join(names[:3])}), so there is no result. {self.remedy}"
+            )
+        return w
+
+    @property
+    def remedy(self) -> str:
+        """What to do where a computed value is infinite or NaN."""
+        if self.settings.PREC != "fp32":
+            return f"Half precision may be too narrow: set {self.precision_key} to fp32"
+        learned = "another epoch (--load-epoch), or train again with a lower OPTIM.LR"
+        return f"PREC is fp32 already: take {learned if self.model_name else 'another --backbone'}"
+
+    @property
+    def precision_key(self) -> str:
+        return f"TRAINER.{self.node}.PREC"
 
     def _batches(self, loader: Iterable, desc: str) -> Iterable[tuple[dict, Callable]]:
         """Batches, and what makes of this process's answers those to the whole batch."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.utils import load_checkpoint
+from frozen_clip.finite import check_finite
 from trainers.public import trainers_of
 
 BEST = "model-best.pth.tar"  # of the epoch that was best on the validation images
@@ -36,6 +37,10 @@ def find_checkpoint(
         return found[epoch]
     wanted = f"of epoch {epoch}" if epoch is not None else "of any epoch"
     there = f"there are epochs {sorted(found)}" if found else "there is none"
+    named = {BEST, *(file.name for file in found.values())}
+    copies = sorted(f.name for f in folder.glob("model*tar*") if f.name not in named)
+    if copies:  # a browser calls the second download "model.pth.tar-2 (1)"
+        there += f", but {copies}: rename it to model.pth.tar-<epoch>"
     raise FileNotFoundError(
         f"no checkpoint {wanted} in {folder}: {there}. Give --model-dir the folder of a "
         f"finished training run (the one that holds {model_name}/), and --load-epoch one of "
@@ -117,6 +122,8 @@ def load_strictly(
         learner.load_state_dict(state)
     except RuntimeError as error:  # types that do not become floats
         raise ValueError(f"{path} does not fit the learner of this config: {error}") from error
+    advice = "Take another epoch (--load-epoch), get the file again, or train again"
+    check_finite(learner.state_dict(), path, advice)
 
 
 def _shapes(name: str, theirs: Tensor, ours: Tensor, keys: list[str]) -> str:

@@ -56,6 +56,11 @@ class CompiledStep:
                 "Triton: install it, or train with TRAIN.COMPILE False"
             ) from error
         for name, got in compiled.items():
+            if not expected[name].isfinite().all():
+                raise FloatingPointError(
+                    f"the {name} of the first batch is infinite or NaN, compiled or not. Set "
+                    "PREC to fp32, or train with TRAIN.COMPILE False to see which"
+                )
             error = (got - expected[name]).abs().max() / expected[name].abs().max().clamp(min=1e-6)
             if not error <= self.tolerance:
                 raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from tests.toy_run import REPO
 from tests.wrong import Wrong, file
 
+PAGE = "<!DOCTYPE html><title>Quota exceeded</title>"
 EVAL = ("--eval-only", "--model-dir", "{run}")
 
 
@@ -101,6 +102,33 @@ FILES = (
         prepare=checkpoint(lambda path: path.write_bytes(b"PK\3\4" + bytes(50))),
     ),
     Wrong(
+        "checkpoint is a page",
+        (),
+        (r"model.pth.tar-1 is a web page \('Quota exceeded'\), not the file", "fetch it again"),
+        flags=("--eval-only", "--model-dir", "{tmp}/run"),
+        prepare=checkpoint(lambda path: path.write_text(PAGE)),
+    ),
+    Wrong(
+        "checkpoint is a directory",
+        (),
+        ("model.pth.tar-1 is a directory, not a file", "fetch the file again"),
+        flags=("--eval-only", "--model-dir", "{tmp}/run"),
+        prepare=checkpoint(lambda path: path.mkdir()),
+    ),
+    Wrong(
+        "checkpoint is a second copy",
+        (),
+        (r"there is none, but \['model.pth.tar-1 \(1\)'\]: rename it to model.pth.tar-<epoch>",),
+        flags=("--eval-only", "--model-dir", "{tmp}/run"),
+        prepare=checkpoint(lambda path: path.with_name(f"{path.name} (1)").touch()),
+    ),
+    Wrong(
+        "weights are a page",
+        ("MODEL.BACKBONE.NAME", "{tmp}/clip.pt"),
+        (r"clip.pt could not be read .*it is a web page \('Quota exceeded'\)", "fetch it again"),
+        prepare=file("clip.pt", PAGE),
+    ),
+    Wrong(
         "no checkpoint",
         (),
         ("no 'state_dict'", "Give --model-dir"),
@@ -119,6 +147,14 @@ FILES = (
         (),
         ("nowhere, which is no folder", "--resume"),
         flags=("--resume", "{tmp}/nowhere"),
+    ),
+    Wrong(
+        "resume a second copy",
+        (),
+        ("RESUME is .*/run", r"rename \['model.pth.tar-1 \(1\)'\] to model.pth.tar-<epoch>"),
+        flags=("--resume", "{tmp}/run"),
+        prepare=checkpoint(lambda path: path.with_name(f"{path.name} (1)").touch()),
+        early=False,
     ),
     Wrong("resume nothing", (), ("holds no checkpoint", "--resume"), flags=("--resume", "{tmp}")),
     Wrong(

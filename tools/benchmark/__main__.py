@@ -11,6 +11,7 @@ number of classes.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def run(case: dict) -> dict:
 def compare(case: dict, rounds: int, names: Sequence[str]) -> dict[str, dict]:
     """The sides by turns; the best step and evaluation, the largest peak of each.
 
-    Raises RuntimeError when they differ in loss or gradients.
+    Raises RuntimeError when they differ in loss or gradients, or these are not finite.
     """
     sides: dict[str, list[dict]] = {name: [] for name in names}
     for _ in range(rounds):
@@ -57,6 +58,9 @@ def compare(case: dict, rounds: int, names: Sequence[str]) -> dict[str, dict]:
             measured.append(run({**case, "side": side}))
     best = {side: summary(measured) for side, measured in sides.items()}
     first, *others = names
+    for side, key in product(names, ("loss", "gradient")):
+        if not math.isfinite(best[side][key]):
+            raise RuntimeError(f"{case}: {key} of {side} is {best[side][key]}, which is no result")
     for key, other in product(("loss", "gradient"), others):
         mine, theirs = best[other][key], best[first][key]
         if not abs(mine - theirs) <= TOLERANCE[case["precision"]] * abs(theirs):
@@ -159,7 +163,7 @@ def measure_all(args: argparse.Namespace) -> None:
         print("  ".join(row(record[-1])), flush=True)
     print(table([row(case) for case in record]), *growth(record), sep="\n")
     if args.json:
-        args.json.write_text(json.dumps(record, indent=1))
+        args.json.write_text(json.dumps(record, indent=1, allow_nan=False))
 
 
 def sides_of(case: dict, compiled: bool) -> list[str]:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from dassl.utils import what_it_is
 from datasets._splits import is_inside
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -57,9 +58,9 @@ def unpack(archive: Path, into: Path, size: int | None = None) -> None:
     except BaseException as error:
         shutil.rmtree(into)
         if isinstance(error, _DAMAGE):
-            raise ValueError(
-                f"{archive} is damaged or cut short ({error}); delete it and get it again"
-            ) from error
+            damaged = f"damaged or cut short ({error}); delete it and get it again"
+            what = what_it_is(archive, archive=True) or damaged
+            raise ValueError(f"{archive} is {what}") from error
         if isinstance(error, ValueError):
             raise ValueError(f"{archive} was not unpacked: {error}") from error
         raise

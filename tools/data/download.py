@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from dassl.utils import what_it_is
 from tools.data.archive import ARCHIVE_SUFFIXES, find_by_end, is_archive, unpack
 from tools.data.catalogue import Entry, Source
 from tools.data.fetch import FetchError, fetch, fetch_drive
@@ -118,7 +119,8 @@ def _check_json(file: Path) -> None:
     try:
         json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not a JSON file: was it an error page?") from error
+        what = what_it_is(file) or "damaged: get it again"
+        raise ValueError(f"{file} is not a JSON file, but {what}") from error
 
 
 def _move(unpacked: Path, end: str, goal: Path, size: int) -> bool:

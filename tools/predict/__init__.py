@@ -53,6 +53,7 @@ def load(
 
     Raises:
         FileNotFoundError, ValueError: there is no such run, or it does not fit what is asked for.
+        FloatingPointError: the text features of a class are infinite or NaN.
     """
     from tools.predict.build import build_classifier  # late: --help must not wait for torch
 

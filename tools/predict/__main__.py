@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 when done, 1 when pictures were skipped, 2 for bad input, 130 when interrupted."""
+    """0 when done, 1 when images were skipped, 2 for bad input, 3 for NaN, 130 for Ctrl-C."""
     args = parse_args(argv)
     return guarded(lambda: run(args), args)
 
@@ -141,7 +141,7 @@ def as_json(classifier, answers: dict, skipped: list) -> str:
         ],
         "skipped": [{"image": path, "reason": why} for path, why in skipped],
     }
-    return json.dumps(content, indent=1)
+    return json.dumps(content, indent=1, allow_nan=False)
 
 
 def as_table(answers: dict) -> str:

@@ -26,6 +26,7 @@ class WithoutData:
     """Mixed into a trainer's class: it gets no data set, and builds no method by itself."""
 
     place: torch.device  # where to build, also where the trainer would choose another
+    precision_key = "--precision"
 
     def build_data_loader(self) -> None:
         self.device = self.place
@@ -128,8 +129,9 @@ def _method(
         load_strictly(method.learner, state, path, trainer._keys_of_axes())
     method.eval()
     if w is None:
-        with torch.inference_mode(), trainer.autocast():
-            w = method.text_features()
+        trainer.method = method
+        with torch.inference_mode():
+            w = trainer.text_features()
         if cached and w is not None:
             cache.write(w)
     return method, None if w is None else w.to(trainer.device)

@@ -65,6 +65,7 @@ class Classifier:
         self.batch_size = self.cfg.DATALOADER.TEST.BATCH_SIZE
         self.upright = self.cfg.INPUT.EXIF_ORIENTATION == "apply"
         self.tilted: list[str] = []
+        self.remedy = trainer.remedy
         self._autocast = trainer.autocast
 
     def __call__(
@@ -95,15 +96,22 @@ class Classifier:
         Raises:
             OSError: a picture is missing, damaged, or not of 8 or 16 bits for certain.
             TypeError, ValueError: `images` is something else.
+            FloatingPointError: logits are infinite or NaN, which is no answer.
         """
         parts = [self._classify(batch) for batch in self._tensors(images)]
-        return torch.cat(parts) if parts else torch.empty(0, len(self.classes))
+        logits = torch.cat(parts) if parts else torch.empty(0, len(self.classes))
+        if lacking := int((~_answered(logits)).sum()):
+            raise FloatingPointError(
+                f"{lacking} of {len(logits)} images have no answer: their logits are infinite or "
+                f"NaN. {self.remedy}"
+            )
+        return logits
 
     @torch.inference_mode()
     def stream(
         self, paths: Sequence[str], topk: int = 5, workers: int | None = None
     ) -> Iterator[tuple[str, list[Answer] | str]]:
-        """For each path its answers, or the reason (a text) why the picture could not be read.
+        """For each path its answers, or the reason (a text) why there is none.
 
         Reads with `workers` processes; by default as many as help.
         """
@@ -111,7 +119,7 @@ class Classifier:
         self.tilted = []
         for batch in batches(paths, self.transform, self.batch_size, self.upright, workers):
             good = [image for image, _ in batch if isinstance(image, Tensor)]
-            answers = iter(self(torch.stack(good), topk) if good else ())
+            answers = iter(self._answers_or_why(torch.stack(good), topk) if good else ())
             for image, tilted in batch:
                 path = next(left)
                 self.tilted += [path] * tilted
@@ -127,6 +135,12 @@ class Classifier:
             [Answer(label, self.classes[label], p) for label, p in zip(*pair, strict=True)]
             for pair in pairs
         ]
+
+    def _answers_or_why(self, images: Tensor, topk: int) -> list[list[Answer] | str]:
+        logits = self._classify(images)
+        why = f"no answer, its logits are infinite or NaN. {self.remedy}"
+        found = zip(self.answers(logits.softmax(dim=1), topk), _answered(logits), strict=True)
+        return [answers if is_one else why for answers, is_one in found]
 
     def _classify(self, images: Tensor) -> Tensor:
         with self._autocast():
@@ -176,6 +190,11 @@ class Classifier:
                 "`transform` does?",
                 stacklevel=5,
             )
+
+
+def _answered(logits: Tensor) -> Tensor:
+    """Which rows of logits (N, C) are an answer; classes may be ruled out by minus infinity."""
+    return logits.amax(dim=1).isfinite()
 
 
 def _opened(image: Picture, upright: bool) -> Image:

@@ -17,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 
 from dassl.utils.images import IMAGE_FORMATS
 from experiment.record import versions
+from frozen_clip.finite import is_finite
 from tools.predict.classifier import Classifier
 from tools.predict.export_readme import readme
 
@@ -149,7 +150,10 @@ def onnx_runner(file: Path) -> object:
 
 
 def largest_difference(side: ImageSide, run: object, classifier: Classifier) -> tuple[float, str]:
-    """Between the graph's logits and the method's, on random pictures; RuntimeError if large."""
+    """Between the graph's logits and the method's, on random pictures.
+
+    RuntimeError if it is large, FloatingPointError if the method's are not finite.
+    """
     generator = torch.Generator().manual_seed(0)
     differences = []
     for count in (1, 5):
@@ -157,8 +161,13 @@ def largest_difference(side: ImageSide, run: object, classifier: Classifier) -> 
         with torch.no_grad():
             expected = side(images, classifier.text_features)
             found = run(images, classifier.text_features)
-        differences.append(float((found - expected).abs().max()))
-    largest = max(differences)
+        if not is_finite(expected):
+            raise FloatingPointError(
+                "the method's logits of random images are infinite or NaN, so that no export can "
+                f"be compared with them. {classifier.remedy}"
+            )
+        differences.append((found - expected).abs().max())
+    largest = float(torch.stack(differences).max())  # NaN if one of them is
     if not largest < TOLERANCE:
         raise RuntimeError(f"the exported graph is wrong: its logits differ by up to {largest:g}")
     return largest, f"largest difference to the method's logits on random pictures: {largest:.2e}"

@@ -18,6 +18,7 @@ import trainers
 from experiment.machine import device_name
 from experiment.record import versions
 from frozen_clip import FrozenCLIP
+from frozen_clip.finite import is_finite
 from tools.predict.runs import Run
 
 FOLDER = "text_features"
@@ -55,7 +56,8 @@ class TextCache:
         try:
             with safe_open(self.file, framework="pt") as content:
                 whole = (content.metadata() or {}).get("key") == self.key
-                return content.get_tensor("w") if whole else None
+                w = content.get_tensor("w") if whole else None
+                return w if w is None or is_finite(w) else None
         except (SafetensorError, OSError):
             return None
 

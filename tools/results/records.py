@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from typing import Any
+from typing import Any, NoReturn
 
 from tools.results.exact import exact_metrics
 
@@ -22,12 +22,16 @@ def read_record(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
     if len(content) > LARGEST:
         raise ValueError("it is larger than any results file")
     try:
-        record = json.loads(content)
+        record = json.loads(content, parse_constant=_refuse)
         if not isinstance(record, dict):
             raise ValueError("it does not hold an object")
         return record, _metrics(record)
     except (RecursionError, OverflowError) as error:
         raise ValueError(f"it is damaged: {error}") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"it holds {constant}, which is no number")
 
 
 def _metrics(record: dict[str, Any]) -> dict[str, float]:

@@ -173,7 +173,7 @@ def _why(code: int) -> str:
     words = {
         0: "it ended without a result",
         2: "refused",
-        3: "training diverged",
+        3: "a number became infinite or NaN",
         STOPPED: "stopped from outside",
         INTERRUPTED: "interrupted",
         NOT_STARTED: "could not be started",

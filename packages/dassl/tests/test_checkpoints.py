@@ -67,7 +67,7 @@ class Evil:
 def test_code_in_a_file_is_not_run(tmp_path, capsys, legacy):
     content = {"state_dict": {}, "epoch": 1, "extra": Evil()}
     torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy)
-    message = r"evil\.pth was not loaded.*it holds a builtins\.print.*weights_only=False"
+    message = r"evil\.pth was not loaded.*it holds a builtins\.print\)"
     with pytest.raises(ValueError, match=message):
         load_checkpoint(tmp_path / "evil.pth")
     assert capsys.readouterr().out == ""

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import torch
 from torch import nn
 
 from dassl.utils.collectives import first_of_all
+from dassl.utils.finite import not_finite
 
 REMEDY = "Lower OPTIM.LR, or train in a wider number format"
 _MOST_STEPS = 1000  # that are remembered
@@ -25,9 +25,7 @@ def check_weights(models: Mapping[str, nn.Module], what: str) -> None:
         for name, value in module.named_parameters()
         if value.requires_grad
     }
-    finite = [torch.isfinite(value.detach()).all().cpu() for value in trained.values()]
-    bad = [name for name, answer in zip(trained, finite, strict=True) if not answer]
-    if bad:
+    if bad := not_finite(trained):
         raise FloatingPointError(
             f"the weights {', '.join(bad[:3])} became infinite or NaN and are not {what}. {REMEDY}"
         )

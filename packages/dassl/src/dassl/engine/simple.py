@@ -1,5 +1,6 @@
 """The life of a run: data, model, resume, checkpoints, tests."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -18,7 +19,7 @@ from dassl.data.division import Division
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import check_availability, count_num_param, load_pretrained_weights
-from dassl.utils.checkpoints import BEST, checkpoint_name
+from dassl.utils.checkpoints import BEST, checkpoint_name, describe
 from dassl.utils.collectives import from_main, main_first
 from dassl.utils.distributed import check_gpu, is_main
 from dassl.utils.interval import Interval
@@ -121,10 +122,11 @@ class SimpleTrainer(ProgressKeeper):
         self.start_epoch = self.resume_model_if_exist(given)
         self.best_result = -np.inf  # the model that had it stays in the other folder
         if not self.start_epoch and not self._interrupted:
+            there = "; ".join(f"{name}: {describe(Path(given) / name)}" for name in names)
             raise FileNotFoundError(
                 f"RESUME is {given!r}, where not every one of {names} has a sound checkpoint to "
-                "go on from (one that is damaged is named above). Give the folder of another "
-                "run, or leave it out to start afresh"
+                f"go on from (one that is damaged is named above; {there}). Give the folder of "
+                "another run, or leave it out to start afresh"
             )
 
     def after_epoch(self) -> None:
@@ -213,6 +215,11 @@ class SimpleTrainer(ProgressKeeper):
 
     def _save_if_best(self) -> None:
         result = self.test(split="val")
+        if not math.isfinite(result):
+            raise FloatingPointError(
+                f"the result on the validation images is {result}: no model can be the best by "
+                "that. Set TEST.FINAL_MODEL to last_step, or lower OPTIM.LR"
+            )
         if result > self.best_result:
             self.best_result = result
             self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)

@@ -50,6 +50,7 @@ class Classification(EvaluatorBase):
     def reset(self) -> None:
         self._y_true: list[Tensor] = []
         self._y_pred: list[Tensor] = []
+        self._answered: list[Tensor] = []
 
     def process(self, mo: Tensor, gt: Tensor) -> None:
         """Take in a batch; nothing is read from the device until `evaluate`.
@@ -59,6 +60,8 @@ class Classification(EvaluatorBase):
             gt: (N,) labels.
         """
         self._y_pred.append(mo.argmax(dim=1))
+        # classes may be ruled out by minus infinity, but not all of them
+        self._answered.append(mo.amax(dim=1).isfinite())
         self._y_true.append(gt)
 
     def evaluate(self) -> "OrderedDict[str, float]":
@@ -66,9 +69,11 @@ class Classification(EvaluatorBase):
 
         Raises:
             ValueError: no batch came in.
+            FloatingPointError: an image has no answer, see `check_answered`.
         """
         if not self._y_true:
             raise ValueError("There is nothing to evaluate: no batch was processed")
+        check_answered(torch.cat(self._answered))
         counts = _confusion(torch.cat(self._y_true).cpu(), torch.cat(self._y_pred).cpu())
         total = int(counts.sum())
         correct = int(counts.diagonal().sum())
@@ -112,6 +117,21 @@ class Classification(EvaluatorBase):
         path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
         torch.save(counts.double() / rows, path)
         print(f"Confusion matrix is saved to {path}")
+
+
+def check_answered(answered: Tensor) -> None:
+    """Check that all images have an answer: (N,), whether their highest score is finite.
+
+    Raises:
+        FloatingPointError: one has none.
+    """
+    if lacking := int((~answered).sum()):
+        raise FloatingPointError(
+            f"{lacking:,} of {len(answered):,} images have no answer: their scores are infinite or "
+            "NaN, so there is no result. Half precision may be too narrow: test the checkpoint "
+            "with PREC fp32 (--eval-only). If that is what it has, look for a division by zero in "
+            "the method, or train with a lower OPTIM.LR"
+        )
 
 
 def macro_f1(counts: Tensor) -> float:

@@ -6,6 +6,7 @@ What needs torch is imported on first use, so that scripts which only read logs 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .file_kinds import what_it_is
 from .images import read_image
 from .logger import Logger, setup_logger
 from .meters import AverageMeter, MetricMeter
@@ -72,6 +73,7 @@ __all__ = [
     "set_random_seed",
     "setup_logger",
     "tolist_if_not",
+    "what_it_is",
     "write_json",
 ]
 

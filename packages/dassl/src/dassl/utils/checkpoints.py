@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from . import plain_pickle
 from .collectives import barrier
 from .distributed import is_main
+from .file_kinds import what_it_is
+from .finite import not_finite
 from .tools import StrPath
 from .whole_files import write_whole
 
@@ -68,32 +70,47 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
     """Read a checkpoint onto the CPU. No code from the file is run.
 
     Raises:
-        ValueError: the path is empty, or the file is damaged or holds more than plain data.
+        ValueError: the path is empty, or the file is damaged, another file, or holds more than
+            plain data.
         FileNotFoundError: there is no such file.
     """
     if not fpath:
         raise ValueError("The path of the checkpoint is empty")
-    if not os.path.isfile(fpath):
+    if not (os.path.isfile(fpath) or os.path.isdir(fpath)):
         raise FileNotFoundError(f"No checkpoint at {os.fspath(fpath)!r}")
     try:
         plain_pickle.check_archive(fpath)
         content = _read(fpath)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{fpath} was not loaded: it is damaged, or reading it would run code from it "
-            f"({error}). If you trust where it comes from, load it once with torch.load(..., "
-            "weights_only=False) and save its 'state_dict' anew."
-        ) from error
     except Exception as error:  # there is no telling what a half file leads to
-        raise ValueError(
-            f"{fpath} is damaged and cannot be read ({_first_line(error)}): fetch or train it "
-            "again, or use an older one beside it"
-        ) from error
+        raise ValueError(_why_not(Path(fpath), error)) from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{fpath} holds a {type(content).__name__} and no checkpoint, which has a 'state_dict'"
         )
     return content
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """Say why a file was not loaded, and what can be done."""
+    if what := what_it_is(path):
+        return f"{path} is {what}, or train it again{_others(path)}"
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            f"{path} was not loaded: it is damaged, or reading it would run code from it "
+            f"({error}). If it is whole, it can be saved anew where it was made, with nothing but "
+            "tensors, numbers and text, which are all that is read: torch.save({'state_dict': "
+            "model.state_dict(), 'epoch': 5}, 'model.pth.tar-5'). Else fetch it again"
+        )
+    why = _first_line(error)
+    return f"{path} is damaged and cannot be read ({why}): fetch or train it again{_others(path)}"
+
+
+def _others(path: Path) -> str:
+    """Name the epochs beside a checkpoint that cannot be used."""
+    others = [
+        epoch for epoch in finished_epochs(path.parent) if checkpoint_name(epoch) != path.name
+    ]
+    return f", or use another epoch beside it: {others}" if others else ""
 
 
 def load_intact(path: Path) -> dict[str, Any]:
@@ -148,7 +165,7 @@ def restore(
     """Load the parts of a checkpoint into the objects given, the scheduler after its optimiser.
 
     Raises:
-        ValueError: it was made by another model or optimiser.
+        ValueError: it was made by another model or optimiser, or has values that are not finite.
     """
     if "state_dict" not in checkpoint:
         raise ValueError(f"{path} is no checkpoint of a trainer: it has no 'state_dict'")
@@ -163,6 +180,32 @@ def restore(
                 f"'{key}' in {path} does not fit this run's {type(target).__name__}: was it made "
                 f"with another configuration? To train anew choose another OUTPUT_DIR. ({error})"
             ) from error
+    check_finite(model, optimizer, path)
+
+
+def check_finite(model: nn.Module, optimizer: torch.optim.Optimizer | None, path: StrPath) -> None:
+    """Check that loaded parameters and optimizer states are finite. Buffers need not be: masks.
+
+    Raises:
+        ValueError: one is not.
+    """
+    values: dict[str, Tensor] = dict(model.named_parameters())
+    for number, state in (optimizer.state_dict().get("state", {}) if optimizer else {}).items():
+        values |= {
+            f"optimizer.{number}.{key}": value
+            for key, value in state.items()
+            if isinstance(value, Tensor) and not _may_overflow(key, value)
+        }
+    if bad := not_finite(values):
+        raise ValueError(
+            f"{path} has values that are infinite or NaN: {', '.join(bad[:3])}. Move it elsewhere, "
+            "and the one before it is used; without one, train again"
+        )
+
+
+def _may_overflow(key: str, value: Tensor) -> bool:
+    """Say whether it is a sum of squares, whose weights stay finite where it is infinite."""
+    return ("sq" in key or key == "sum") and not value.isnan().any()
 
 
 def finished_epochs(folder: Path) -> list[int]:
@@ -195,7 +238,10 @@ def describe(folder: Path) -> str:
     if not folder.is_dir():
         return "the folder does not exist"
     names = [path.name for path in _files(folder) if path.name.startswith("model")]
-    return f"it has {names}" if names else "it has no checkpoint at all"
+    right = {BEST, *map(checkpoint_name, finished_epochs(folder))}
+    wrong = [name for name in names if "tar" in name and name not in right]  # second copies, say
+    hint = f"; rename {wrong} to model.pth.tar-<epoch>" if wrong else ""
+    return f"it has {names}{hint}" if names else "it has no checkpoint at all"
 
 
 def strip_module(state_dict: Mapping[str, Any]) -> dict[str, Any]:

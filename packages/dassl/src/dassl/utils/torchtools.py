@@ -6,7 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpoints import load_checkpoint, resume_from_checkpoint, save_checkpoint, strip_module
+from .checkpoints import (
+    check_finite,
+    load_checkpoint,
+    resume_from_checkpoint,
+    save_checkpoint,
+    strip_module,
+)
 from .tools import StrPath, check_availability, tolist_if_not
 
 __all__ = [
@@ -25,7 +31,7 @@ def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
     """Copy from a checkpoint the tensors whose name and shape `model` has; say which it lacks.
 
     Raises:
-        ValueError: not one tensor fits.
+        ValueError: not one tensor fits, or one has values that are not finite.
     """
     checkpoint = load_checkpoint(weight_path)
     saved = strip_module(checkpoint.get("state_dict", checkpoint))
@@ -41,6 +47,7 @@ def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
             f"the model {list(own)[:3]}..."
         )
     model.load_state_dict({**own, **fitting})
+    check_finite(model, None, weight_path)
     print(f"Loaded {len(fitting)} of {len(own)} tensors from {weight_path}")
     left_out = [name for name in saved if name not in fitting]
     if left_out:
