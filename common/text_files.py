@@ -8,6 +8,8 @@ import re
 import shlex
 from itertools import pairwise
 
+from common.advice import free_name
+
 MOST_BYTES = 1 << 26  # larger than any list, and far larger than any file of settings
 LOOKED_AT = 4096  # bytes that a guess is made from
 MARKS = {  # byte order marks
@@ -73,8 +75,8 @@ def _advice(content: bytes, place: int, encoding: str, name: str | os.PathLike[s
     if encoding != "utf-8":
         return f"{name} is damaged: byte {place} is no {encoding.upper()}. Get it again"
     line = content[:place].count(b"\n") + 1
-    likely = _likely_encoding(content, place)
-    file, kept = shlex.quote(str(name)), shlex.quote(f"{name}.old")
+    likely = likely_encoding(content, place)
+    file, kept = shlex.quote(str(name)), shlex.quote(free_name(name))
     return (
         f"{name} is not UTF-8: byte {place}, in line {line}, is 0x{content[place]:02x}. It is "
         f"probably {likely}; convert it:\n"
@@ -82,13 +84,13 @@ def _advice(content: bytes, place: int, encoding: str, name: str | os.PathLike[s
     )
 
 
-def _likely_encoding(content: bytes, place: int) -> str:
+def likely_encoding(content: bytes, place: int = 0) -> str:
     """A guess for bytes that are not UTF-8 from `place` on, as `iconv` names it."""
     high = [byte > 0x7F for byte in content[place : place + LOOKED_AT]]
     pairs = sum(a and b for a, b in pairwise(high))
     if pairs * 2 >= sum(high) and _is(content, "gbk"):  # letters of two such bytes each
         return "GBK"
-    return "WINDOWS-1252" if re.search(rb"[\x80-\x9f]", content) else "LATIN1"
+    return "CP1252" if re.search(rb"[\x80-\x9f]", content) else "LATIN1"
 
 
 def _is(content: bytes, encoding: str) -> bool:

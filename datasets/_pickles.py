@@ -9,6 +9,8 @@ import pickle
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from common.advice import move_aside
+
 from ._splits import Item
 
 DATUM_HOMES = ("dassl.data.datasets", "dassl.data.datasets.base_dataset")
@@ -31,7 +33,7 @@ def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[PickledImage]
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise ValueError(
             f"{path} is not a cache of the CoOp code base ({type(error).__name__}: {error}); "
-            "nothing in it was run. Delete it: the draw is made again from the split and the seed"
+            f"nothing in it was run. {again(path)}"
         ) from error
 
 
@@ -72,10 +74,24 @@ def match_items(path: str, images: Iterable[PickledImage], items: Iterable[Item]
             raise ValueError(
                 f"{path} was drawn from another split: {image.path} with label {image.label} "
                 f"is {'not in this one' if item is None else f'labelled {item.label} in this one'}."
-                " Delete it: the draw is made again from the split and the seed"
+                f" {again(path)}"
             )
         found.append(item)
     return found
+
+
+def check_classes(path: str, drawn: Iterable[Item], items: Iterable[Item]) -> None:
+    """ValueError where a class of the split has no image in what was drawn from it."""
+    without = {item.label for item in items} - {item.label for item in drawn}
+    if without:
+        raise ValueError(
+            f"{path} was drawn from another split: it has no image of label {min(without)}. "
+            f"{again(path)}"
+        )
+
+
+def again(path: str) -> str:
+    return f"Move it aside ({move_aside(path)}), and it is made again"
 
 
 def tails(path: str) -> Iterable[str]:

@@ -34,7 +34,7 @@ def test_short_texts(text):
     [
         ("oak 橡树\n红枫\n", "gbk", 1, "GBK"),
         ("oak\ncrème brûlée\n", "latin-1", 2, "LATIN1"),
-        ("oak\n“crème”\n", "cp1252", 2, "WINDOWS-1252"),
+        ("oak\n“crème”\n", "cp1252", 2, "CP1252"),
     ],
 )
 def test_the_advice_for_another_encoding_works(text, encoding, line, named, tmp_path):

@@ -59,19 +59,19 @@ DATA = (
     Wrong(
         "split broken",
         ("DATASET.ROOT", "{tmp}/data"),
-        ("not valid JSON", "Delete it"),
+        ("not valid JSON", "mv .* && python -m tools.toy"),
         prepare=broken_data('{"train": ['),
     ),
     Wrong(
         "split outside",
         ("DATASET.ROOT", "{tmp}/data"),
-        ("not inside the data folder", "Delete it"),
+        ("not inside the data folder", "mv .* && python -m tools.toy"),
         prepare=broken_data(split(("../../x.png", 0, "a"))),
     ),
     Wrong(
         "split with a gap",
         ("DATASET.ROOT", "{tmp}/data"),
-        ("without a gap", "Delete it"),
+        ("without a gap", "mv .* && python -m tools.toy"),
         prepare=broken_data(split(("a.png", 1, "a"))),
     ),
     Wrong(
