@@ -19,6 +19,7 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, set_random_seed
 from frozen_clip import FrozenCLIP, Prompts
+from frozen_clip.prompts import warn_of_equal
 from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
 from trainers.checks import (
     check_image_size,
@@ -101,8 +102,14 @@ class CLIPTrainer(TrainerX):
     def method_around(self, clip: FrozenCLIP) -> Method:
         """The method for the classes of this run, its learner as it starts."""
         with self.autocast():
-            prompts = clip.prompts(self.classnames, self.template)
-            return self.build_method(clip, prompts).to(self.device)
+            return self.build_method(clip, self.class_prompts(clip)).to(self.device)
+
+    def class_prompts(self, clip: FrozenCLIP) -> Prompts:
+        """The prompts of this run's classes, with a warning of classes that have the same one."""
+        prompts = clip.prompts(self.classnames, self.template)
+        if not getattr(self.settings, "CSC", False):  # words learned for each class differ
+            warn_of_equal(prompts.ids_CL, self.classnames)
+        return prompts
 
     def _register_learner(self) -> None:
         learner = self.method.learner

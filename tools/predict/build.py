@@ -3,6 +3,7 @@
 import contextlib
 import io
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -136,7 +137,7 @@ def _untrained(trainer: CLIPTrainer, clip: FrozenCLIP, classes: list[str], few: 
     trainer.lab2cname = dict(enumerate(classes))
     if not few:
         return trainer.method_around(clip)
-    clip.prompts(classes, trainer.template)  # warns of names that the CLIP does not know
+    trainer.class_prompts(clip)  # warns of names that the CLIP does not know, or cannot tell apart
     trainer.lab2cname = {0: classes[0]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -173,7 +174,7 @@ def check_classes(classes: Sequence[str]) -> list[str]:
     names = [name.strip() for name in classes]
     if not all(names) or not names:
         raise ValueError("the class names must not be empty: give them as 'cat,dog' or one a line")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ValueError(f"class names stand twice: {', '.join(twice[:5])}")
     return names
