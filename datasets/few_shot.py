@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "Item",
     "Split",
     "class_paths",
+    "short_of_shots",
     "split_classes",
     "split_trainval",
     "subsample_classes",
@@ -63,7 +65,10 @@ class FewShotDataset(CoOpNames, DatasetBase):
         split = self.load_split()
         train, val = self.draw(split, options.NUM_SHOTS, cfg.SEED)
         parts = [as_data(part, self.image_dir) for part in (train, val, split.test)]
-        self.hand_over(*subsample_classes(*parts, subsample=subsample))
+        kept = subsample_classes(*parts, subsample=subsample)
+        if train is not split.train:  # else all images are taken, whatever NUM_SHOTS says
+            self.tell_short(kept[0], options.NUM_SHOTS)
+        self.hand_over(*kept)
 
     def hand_over(self, train: list[Datum], val: list[Datum], test: list[Datum]) -> None:
         """Gives the engine its three lists."""
@@ -169,6 +174,15 @@ class FewShotDataset(CoOpNames, DatasetBase):
         store_draw(self.dataset_dir, shots, seed, key, drawn)
         return drawn
 
+    def tell_short(self, train: list[Datum], shots: int) -> None:
+        short = short_of_shots(train, shots)
+        if short:
+            named = ", ".join(f"{name} {count}" for name, count in list(short.items())[:5])
+            print(
+                f"{self.place.name}: {len(short)} classes have fewer than {shots} training images: "
+                f"{named}{', ..' if len(short) > 5 else ''}"
+            )
+
     def sample(self, split: Split, shots: int) -> Draw:
         """The draw from Python's global generator, train first."""
         train = self.generate_fewshot_dataset(split.train, num_shots=shots)
@@ -183,6 +197,12 @@ class FewShotDataset(CoOpNames, DatasetBase):
         train = match_items(path, parts["train"], split.train)
         check_classes(path, train, split.train)
         return train, match_items(path, parts["val"], split.val) if split.val else []
+
+
+def short_of_shots(train: Iterable[Datum], shots: int) -> dict[str, int]:
+    """Class name -> its images, of classes that have fewer than `shots`; in the labels' order."""
+    counts = Counter((datum.label, datum.classname) for datum in train)
+    return {name: count for (_, name), count in sorted(counts.items()) if count < shots}
 
 
 def _checked_template(template: str) -> str:

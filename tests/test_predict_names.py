@@ -26,7 +26,13 @@ def test_names_from_a_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [("names.txt", "no such file"), ("a,,b", "empty"), ("a,b, a", "twice: a"), (",", "empty")],
+    [
+        ("names.txt", "no such file"),
+        ("a,,b", "empty"),
+        ("a,b, a", "twice: a"),
+        (",", "empty"),
+        ("cat", "at least two"),
+    ],
 )
 def test_names_that_cannot_be(classes, message, run, picture, capsys):
     assert message in refused(capsys, "--model-dir", run, "--classes", classes, picture)

@@ -89,7 +89,7 @@ def test_eval_only_records_what_applies(trained, toy, tmp_path):
     opts = (*SAVE, "DATASET.SUBSAMPLE_CLASSES", "new")
     record = run(command(toy, "MMRL", tmp_path, *flags, opts=opts), tmp_path)
     assert record["eval_only"] and record["load_epoch"] == 2
-    for key in ("train_seconds", "few_shot_hash", "resumed_from_epoch"):
+    for key in ("train_seconds", "few_shot_hash", "shots_short", "resumed_from_epoch"):
         assert record[key] is None
     assert record["images_per_second"]["train"] is None
     assert [c["name"] for c in record["per_class"]] == list(CLASSES[3:])

@@ -22,6 +22,7 @@ from frozen_clip import FrozenCLIP, Prompts
 from frozen_clip.prompts import warn_of_equal
 from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
 from trainers.checks import (
+    check_classes,
     check_image_size,
     check_precision,
     check_task,
@@ -74,6 +75,7 @@ class CLIPTrainer(TrainerX):
         self.clip = self.load_clip()
         self.check_learner(self.clip)
         super().build_data_loader()
+        check_classes(self.dm.dataset.classnames)
 
     def check_learner(self, clip: FrozenCLIP) -> None:
         """ValueError where the settings of the method do not fit this CLIP."""

@@ -77,8 +77,20 @@ DATA = (
     Wrong(
         "one class",
         ("DATASET.ROOT", "{tmp}/data"),
-        ("at least two classes", "set DATASET.SUBS"),
+        ("at least two classes", "add others"),
         prepare=broken_data(split(("a.png", 0, "a"))),
+    ),
+    Wrong(
+        "one class of all",
+        (*OWN, "{tmp}/own"),
+        ("has one class, 'oak'", "at least two"),
+        prepare=own_folder("oak"),
+    ),
+    Wrong(
+        "one new class",
+        ("DATASET.ROOT", "{tmp}/data", "DATASET.SUBSAMPLE_CLASSES", "new"),
+        ("has one class, 'b'", "two each"),
+        prepare=broken_data(split(("red_circle/1.png", 0, "a"), ("red_circle/1.png", 1, "b"))),
     ),
     Wrong("own nothing", ("DATASET.NAME", "ImageFolder"), ("DATASET.PATH is empty", "as in")),
     Wrong("own missing", (*OWN, "{tmp}/own"), ("no such folder", "set DATASET.PATH")),

@@ -168,7 +168,7 @@ def _check_number(method: Method, state: dict[str, Tensor], path: Path, run: Run
 
 
 def check_classes(classes: Sequence[str]) -> list[str]:
-    """The names without spaces around them; ValueError for none, an empty one or one twice."""
+    """The names without spaces around them; ValueError for fewer than two, an empty or equal ones."""
     if isinstance(classes, str):
         raise ValueError(f"classes is a text, {classes!r}: give a list of names")
     names = [name.strip() for name in classes]
@@ -177,6 +177,8 @@ def check_classes(classes: Sequence[str]) -> list[str]:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ValueError(f"class names stand twice: {', '.join(twice[:5])}")
+    if len(names) == 1:
+        raise ValueError(f"{names[0]!r} would be 100% of every image: give at least two classes")
     return names
 
 
