@@ -11,7 +11,7 @@ from ._missing import missing
 from ._splits import Item, Split
 from .few_shot import FewShotDataset
 
-CLASSNAMES = "classnames.txt"  # lines 'nXXXXXXXX name words', in the order of ImageNet's labels
+CLASSNAMES = "classnames.txt"  # lines 'nXXXXXXXX name words', in any order
 
 
 class ClassFolders(FewShotDataset):

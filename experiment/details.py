@@ -92,7 +92,8 @@ def write_predictions(watch: RunWatch, directory: Path) -> str | None:
     writer.writerow(("impath", "label", "prediction", "probability"))
     paths = relative_paths(watch.trainer, items)
     for path, label, answer, probability in zip(paths, *watch.answers(), strict=True):
-        writer.writerow((path, label, answer, f"{probability:.9g}"))  # all digits of a float32
+        shown = path.encode(errors="backslashreplace").decode()  # names that are not UTF-8
+        writer.writerow((shown, label, answer, f"{probability:.9g}"))  # all digits of a float32
     write_atomically(directory / PREDICTIONS, table.getvalue())
     return PREDICTIONS
 

@@ -116,6 +116,17 @@ def test_a_loader_that_shuffles_anew_gives_no_predictions(toy, tmp_path, capsys)
     assert "No predictions.csv" in capsys.readouterr().out
 
 
+def test_names_that_are_not_utf8_do_not_end_a_run(tmp_path):
+    """A plugin's data set may have them."""
+    node = SimpleNamespace
+    cfg = node(TEST=node(SAVE_PREDICTIONS=True), DATASET=node(ROOT=str(tmp_path)))
+    trainer = node(cfg=cfg, dm=node(dataset=node(dataset_dir="d")))
+    items = [Datum(f"{tmp_path}/d/caf\udce9.png", 0)]
+    watch = node(trainer=trainer, tested=lambda: items, answers=lambda: ([0], [1], [0.5]))
+    assert write_predictions(watch, tmp_path)
+    assert (tmp_path / "predictions.csv").read_text().splitlines()[1] == r"caf\udce9.png,0,1,0.5"
+
+
 def test_a_result_outlives_what_goes_wrong_after_it(toy, tmp_path, monkeypatch):
     def few_shot_hash(trainer):
         raise RuntimeError("no details")

@@ -75,7 +75,7 @@ class CLIPTrainer(TrainerX):
         self.clip = self.load_clip()
         self.check_learner(self.clip)
         super().build_data_loader()
-        check_classes(self.dm.dataset.classnames)
+        check_classes(self.classnames)
 
     def check_learner(self, clip: FrozenCLIP) -> None:
         """ValueError where the settings of the method do not fit this CLIP."""

@@ -58,7 +58,7 @@ def unpack(archive: Path, into: Path, size: int | None = None) -> None:
         shutil.rmtree(into)
         if isinstance(error, _DAMAGE):
             raise ValueError(
-                f"{archive} is damaged or cut short ({error}); delete it and get it again"
+                f"{archive} is damaged or cut short ({error}); get it again"
             ) from error
         if isinstance(error, ValueError):
             raise ValueError(f"{archive} was not unpacked: {error}") from error

@@ -168,7 +168,7 @@ def _check_number(method: Method, state: dict[str, Tensor], path: Path, run: Run
 
 
 def check_classes(classes: Sequence[str]) -> list[str]:
-    """The names without spaces around them; ValueError for fewer than two, an empty or equal ones."""
+    """The names without spaces around them; ValueError for fewer than two, empty or equal ones."""
     if isinstance(classes, str):
         raise ValueError(f"classes is a text, {classes!r}: give a list of names")
     names = [name.strip() for name in classes]
