@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Collection
 
-from ._listing import IMAGE_SUFFIXES, NO_CLASSES, class_folders, is_image
+from ._listing import IMAGE_SUFFIXES, NO_CLASSES, is_image
 
 NO_FILES = {"thumbs.db", "desktop.ini"}  # what Windows leaves beside images
 
@@ -17,8 +17,9 @@ def left_out(folder: str, classes: Collection[str]) -> list[str]:
     kinds: Counter[str] = Counter()
     nested: Counter[str] = Counter()
     for name in classes:
-        kinds += other_files(os.path.join(folder, name))
-        nested += nested_images(folder, name)
+        files, images = beside_images(folder, name)
+        kinds += files
+        nested += images
     said = [f"{', '.join(made)}: left out, not a class"] if made else []
     if nested:
         said.append(f"not read, since they are in folders of class folders: {_shown(nested)}")
@@ -30,31 +31,31 @@ def left_out(folder: str, classes: Collection[str]) -> list[str]:
 def why_empty(folder: str, name: str) -> str:
     """Why the class folder `name` of `folder` has no image, and what to do."""
     path = os.path.join(folder, name)
-    nested, kinds = nested_images(folder, name), other_files(path)
+    files, nested = beside_images(folder, name)
     if nested:
         return (
             f"{path} holds no images itself, and class folders must: move them up, or make these "
             f"the class folders ({_shown(nested)})"
         )
-    has = f"{_shown(kinds)}: convert them to one of" if kinds else "put some in, or take it out:"
-    return f"{path} holds no images; {'it has ' if kinds else ''}{has} {' '.join(IMAGE_SUFFIXES)}"
+    what = f"it has {_shown(files)}: convert them to one of" if files else "put some in:"
+    return f"{path} holds no images; {what} {' '.join(IMAGE_SUFFIXES)}"
 
 
-def other_files(folder: str) -> Counter[str]:
-    """Suffix -> how many visible files in a folder have it and are no images."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_file()]
-    others = [n for n in names if n[0] != "." and n.lower() not in NO_FILES and not is_image(n)]
-    return Counter(os.path.splitext(name)[1].lower() or "without suffix" for name in others)
+def beside_images(folder: str, name: str) -> tuple[Counter[str], Counter[str]]:
+    """What a class folder has beside its images, hidden files and what systems make.
+
+    Suffix -> number of files that are no images, and folder in it -> number of images below.
+    """
+    with os.scandir(os.path.join(folder, name)) as entries:
+        others = [entry for entry in entries if entry.name[0] != "." and not is_image(entry.name)]
+    files = [e.name for e in others if e.is_file() and e.name.lower() not in NO_FILES]
+    kinds = Counter(os.path.splitext(file)[1].lower() or "without suffix" for file in files)
+    folders = [e for e in others if e.is_dir() and e.name not in NO_CLASSES]
+    return kinds, +Counter({f"{name}/{e.name}/": images_below(e.path) for e in folders})
 
 
-def nested_images(folder: str, name: str) -> Counter[str]:
-    """Folder in the class folder `name` -> how many images are in it, or below it."""
-    found: Counter[str] = Counter()
-    for inner in class_folders(os.path.join(folder, name)):
-        for _, _, files in os.walk(os.path.join(folder, name, inner)):
-            found[f"{name}/{inner}/"] += sum(map(is_image, files))
-    return +found
+def images_below(folder: str) -> int:
+    return sum(is_image(file) for _, _, files in os.walk(folder) for file in files)
 
 
 def _holds_something(folder: str) -> bool:
@@ -65,5 +66,7 @@ def _holds_something(folder: str) -> bool:
 
 
 def _shown(counts: Counter[str]) -> str:
-    shown = [f"{count} {what}" for what, count in counts.most_common(4)]
-    return ", ".join(shown) + (", .." if len(counts) > 4 else "")
+    """The four most; of equal ones the first by name. Names need not be UTF-8 here."""
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{count} {what}" for what, count in most[:4])
+    return shown.encode(errors="backslashreplace").decode() + (", .." if len(most) > 4 else "")
