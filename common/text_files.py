@@ -62,11 +62,11 @@ def plain_spaces(text: str) -> str:
 
 
 def _unmarked(content: bytes) -> str:
-    """UTF-16 where every other byte of plenty is zero, and no byte between them; else UTF-8."""
-    even, odd = content[::2].count(0), content[1::2].count(0)
-    if len(content) % 2 or not (even or odd) or (even and odd):
+    """UTF-16 where a quarter of all letters or more has a zero byte, always the same of the two."""
+    if b"\0" not in content or len(content) % 2:
         return "utf-8"
-    if max(even, odd) * 8 < len(content):  # less than a quarter of the letters
+    even, odd = content[::2].count(0), content[1::2].count(0)
+    if (even and odd) or max(even, odd) * 8 < len(content):
         return "utf-8"
     return "utf-16-be" if even else "utf-16-le"
 
