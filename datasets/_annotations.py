@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
-from typing import BinaryIO
+from collections.abc import Iterable
 
-MOST_BYTES = 1 << 26  # all files of the benchmark are smaller
+from common.text_files import read_text
 
 
 def read_lines(path: str) -> list[str]:
     """The lines of a list, without spaces around them; ValueError for a file that is no text."""
-    try:
-        with open(path, "rb") as file:
-            return [line.strip() for line in bounded(file, path).decode("utf-8").split("\n")]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}); save it as that") from error
+    return [line.strip() for line in read_text(path).split("\n")]
+
+
+def read_rows(path: str, fields: int) -> list[tuple[int, list[str]]]:
+    """Each line's number, and the line cut into `fields` fields, the last taking what remains.
+
+    Empty lines are left out; ValueError for one with fewer fields.
+    """
+    rows = []
+    for number, line in enumerate(read_lines(path), 1):
+        row = line.split(None, fields - 1)
+        if row and len(row) < fields:
+            raise ValueError(f"{path}, line {number}: expected {fields} fields: {line!r:.80}")
+        rows += [(number, row)] if row else []
+    return rows
 
 
 def read_names(path: str) -> dict[str, str]:
     """A JSON object of texts; ValueError for a file that is not one."""
-    text = "\n".join(read_lines(path))
+    text = read_text(path)
     try:
         names = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -29,8 +39,15 @@ def read_names(path: str) -> dict[str, str]:
     return names
 
 
-def bounded(file: BinaryIO, path: str) -> bytes:
-    content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"{path} is larger than any file of its kind; get it again")
-    return content
+def words_of_folders(path: str, rows: Iterable[tuple[int, list[str]]]) -> dict[str, str]:
+    """Class folder -> words, of a list's rows; ValueError for a folder that is named twice."""
+    words: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for line, (folder, name) in rows:
+        if folder in lines:
+            raise ValueError(
+                f"{path}, line {line}: the class folder {folder!r} was named in line "
+                f"{lines[folder]} already; leave one of the two lines"
+            )
+        words[folder], lines[folder] = name, line
+    return words

@@ -40,7 +40,7 @@ def subsample_classes(*splits: Sequence[Datum], subsample: str = "all") -> list[
     if len(labels) < 2:
         raise ValueError(
             f"base and new classes need at least two classes, this data set has {len(labels)}; "
-            "set DATASET.SUBSAMPLE_CLASSES all"
+            "add others"
         )
     new_label = {label: index for index, label in enumerate(kept)}
     halves = [

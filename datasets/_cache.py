@@ -9,15 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from ._listing import CACHE_NAME, class_folders, list_images
 from ._splits import Item, parse_items, write_json_atomically
-
-CACHE_NAME = "split_fewshot"
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff", ".gif",
-)  # fmt: skip
 
 Draw = tuple[list[Item], list[Item]]  # train, val
 
@@ -94,31 +90,6 @@ def draw_name(shots: int, seed: int, split: str) -> str:
 # ---------------------------------------------------------------- folder listings
 
 
-def class_folders(folder: str, ignore: Iterable[str] = ()) -> list[str]:
-    """Sorted names of the folders in a folder, without hidden, ignored and cache folders."""
-    skipped = {CACHE_NAME, *ignore}
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."]
-    return sorted(name for name in names if name not in skipped)
-
-
-def list_images(folder: str) -> list[str]:
-    """Sorted names of the files in a folder that look like images; no file is opened."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries]
-    return sorted(
-        name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
-    )
-
-
-def class_paths(folder: str, ignore: Iterable[str] = ()) -> dict[str, list[str]]:
-    """Class folder -> sorted paths of its images relative to `folder`."""
-    return {
-        name: [f"{name}/{file}" for file in list_images(os.path.join(folder, name))]
-        for name in class_folders(folder, ignore)
-    }
-
-
 def list_class_folders_once(dataset_dir: str, folder: str) -> dict[str, list[str]]:
     """Class folder of dataset_dir/folder -> names of its images, kept for the next run.
 
@@ -127,14 +98,12 @@ def list_class_folders_once(dataset_dir: str, folder: str) -> dict[str, list[str
     name = f"listing-{folder.replace('/', '-')}.json"
     kept = load_json(dataset_dir, name)
     known = kept if isinstance(kept, dict) else {}
-    with os.scandir(os.path.join(dataset_dir, folder)) as entries:
-        times = {e.name: e.stat().st_mtime_ns for e in entries if e.is_dir() and e.name[0] != "."}
-    listing: dict[str, Any] = {
-        cls: known[cls]
-        if _is_current(known.get(cls), time)
-        else [time, list_images(os.path.join(dataset_dir, folder, cls))]
-        for cls, time in sorted(times.items())
-    }
+    listing: dict[str, Any] = {}
+    for cls in class_folders(os.path.join(dataset_dir, folder)):
+        path = os.path.join(dataset_dir, folder, cls)
+        time = os.stat(path).st_mtime_ns
+        current = _is_current(known.get(cls), time)
+        listing[cls] = known[cls] if current else [time, list_images(path)]
     if listing != known:
         store_json(dataset_dir, name, listing)
     return {cls: names for cls, (_, names) in listing.items()}

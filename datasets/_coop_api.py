@@ -13,7 +13,7 @@ from dassl.data.datasets import Datum
 
 from . import _splits
 from ._base_new import as_data, subsample_classes
-from ._cache import class_paths
+from ._listing import class_paths
 from ._splits import Item, Split
 
 
@@ -26,7 +26,8 @@ class CoOpNames:
     @staticmethod
     def read_split(filepath: str, path_prefix: str) -> tuple[list[Datum], ...]:
         """Train, val and test of a split file, with paths under `path_prefix`."""
-        return tuple(as_data(items, path_prefix) for items in _splits.read_split_file(filepath))
+        split = _splits.read_split_file(filepath, os.path.basename(path_prefix))
+        return tuple(as_data(items, path_prefix) for items in split)
 
     @staticmethod
     def save_split(

@@ -5,25 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 
+from ._annotations import read_rows, words_of_folders
 from ._cache import Draw, list_class_folders_once
 from ._missing import missing
 from ._splits import Item, Split
 from .few_shot import FewShotDataset
 
-CLASSNAMES = "classnames.txt"  # lines 'nXXXXXXXX name words', in the order of ImageNet's labels
+CLASSNAMES = "classnames.txt"  # lines 'nXXXXXXXX name words', in any order
 
 
 class ClassFolders(FewShotDataset):
     """Images in folders that classnames.txt names. The listing is kept for the next run."""
 
     def read_classnames(self) -> dict[str, str]:
-        """Folder -> class name, in file order; ImageNet's own file serves its variants too."""
+        """Folder -> class name, in file order."""
+        path = self.classnames_file()
+        return words_of_folders(path, read_rows(path, 2))
+
+    def classnames_file(self) -> str:
+        """Its own file, or that of ImageNet, which serves its variants too."""
         own = os.path.join(self.dataset_dir, CLASSNAMES)
         shared = os.path.join(self.place.root, "imagenet", CLASSNAMES)
         path = next((path for path in (own, shared) if os.path.isfile(path)), None)
         if path is None:
             raise missing(self.place, own, f"{CLASSNAMES} is missing, which names the classes")
-        return dict(self.annotation_rows(path, 2))
+        return path
 
     def listing(self, folder: str) -> dict[str, list[str]]:
         """Class folder -> file names, for a folder under dataset_dir."""
@@ -40,7 +46,10 @@ class ClassFolders(FewShotDataset):
         names = self.read_classnames()
         unknown = sorted(set(folders) - set(names))
         if unknown:
-            raise ValueError(f"{CLASSNAMES} has no line for the class folder {unknown[0]!r}")
+            raise ValueError(
+                f"{self.classnames_file()} has no line for the class folder {unknown[0]!r}; add "
+                "one, or get the file again"
+            )
         return {folder: names[folder] for folder in sorted(folders)}
 
 

@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ._listing import ODD
+
 
 class Place(NamedTuple):
     """Where a data set was looked for, and how to get it."""
@@ -32,9 +34,15 @@ def data_root(given: str, name: str) -> str:
 def check_place(place: Place, needed: Sequence[str]) -> None:
     """FileNotFoundError unless root, folder and each needed folder in it exist and hold something.
 
+    ValueError where the name of one of them could not be written into the records of a run.
     The files themselves are not looked at: with a million of them that takes minutes.
     """
     path = os.path.join(place.root, place.folder)
+    if ODD.search(path):
+        raise ValueError(
+            f"{place.name}: {path!a} has a name that is not UTF-8, or a control "
+            "character; rename that folder, or make a link to it under another name (ln -s)"
+        )
     if not os.path.isdir(place.root):
         raise missing(place, place.root, "the data root does not exist")
     if not os.path.isdir(path):

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import dassl.utils
+from common.advice import move_aside
 
 from ._splits import Item
 
@@ -35,8 +36,8 @@ def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[PickledImage]
         what = what_it_is(path)
         why = f"it is {what}" if what else f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"{path} is not a cache of the CoOp code base ({why}); "
-            "nothing in it was run. Delete it: the draw is made again from the split and the seed"
+            f"{path} is not a cache of the CoOp code base ({why}); nothing in it was run. "
+            f"{again(path)}"
         ) from error
 
 
@@ -77,10 +78,24 @@ def match_items(path: str, images: Iterable[PickledImage], items: Iterable[Item]
             raise ValueError(
                 f"{path} was drawn from another split: {image.path} with label {image.label} "
                 f"is {'not in this one' if item is None else f'labelled {item.label} in this one'}."
-                " Delete it: the draw is made again from the split and the seed"
+                f" {again(path)}"
             )
         found.append(item)
     return found
+
+
+def check_classes(path: str, drawn: Iterable[Item], items: Iterable[Item]) -> None:
+    """ValueError where a class of the split has no image in what was drawn from it."""
+    without = {item.label for item in items} - {item.label for item in drawn}
+    if without:
+        raise ValueError(
+            f"{path} was drawn from another split: it has no image of label {min(without)}. "
+            f"{again(path)}"
+        )
+
+
+def again(path: str) -> str:
+    return f"Move it aside ({move_aside(path)}), and it is made again"
 
 
 def tails(path: str) -> Iterable[str]:

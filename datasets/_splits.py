@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from common.advice import move_aside
+from common.text_files import read_text
+
+from ._listing import ODD
+
 PARTS = ("train", "val", "test")
 MOST_BYTES = 1 << 28  # of a split file: ImageNet's would have half of that
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 SPLIT_SEED = 1  # a split made here is the same on every machine, whatever the seed of the run
 
 
@@ -33,56 +40,87 @@ class Split(NamedTuple):
 # ---------------------------------------------------------------- files
 
 
-def read_split_file(path: str) -> Split:
+def read_split_file(
+    path: str, image_folder: str = "", again: str = "then get it again: docs/DATASETS.md"
+) -> Split:
     """Reads `{"train"|"val"|"test": [[relative path, label, class name], ...]}`.
 
-    ValueError, naming the file and the remedy, for anything that is not such a split.
+    `image_folder` ends the path of the folder with the images: what follows it counts of a path
+    that begins with a machine's own folders. ValueError, naming the file and the remedy (`again`
+    says how to come by another one), for anything that is not such a split.
     """
+    text = read_text(path, MOST_BYTES)
     try:
-        if os.path.getsize(path) > MOST_BYTES:
-            raise ValueError("it is larger than any split")
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-        return parse_split(content)
-    except (ValueError, RecursionError) as error:
-        reason = "is not valid JSON" if _is_syntax(error) else "is not a usable split"
+        return split_of(text, image_folder)
+    except ValueError as error:
         raise ValueError(
-            f"{path} {reason}: {error}\n"
-            "Delete it, and the next run makes it from the raw annotations where these are there, "
-            "or get the published file again: docs/DATASETS.md"
+            f"{path} {error}\nCorrect it, or move it aside ({move_aside(path)}), {again}"
         ) from error
 
 
-def _is_syntax(error: Exception) -> bool:
-    return isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, RecursionError))
+def split_of(text: str, image_folder: str = "") -> Split:
+    """The split in the text of its file; ValueError that says what is wrong with it."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not valid JSON: {error}") from error
+    try:
+        return parse_split(content, image_folder)
+    except ValueError as error:
+        raise ValueError(f"is not a usable split: {error}") from error
 
 
-def parse_split(content: Any) -> Split:
+def parse_split(content: Any, image_folder: str = "") -> Split:
     """The checked split in decoded JSON; ValueError says which entry is wrong."""
-    if not isinstance(content, dict) or set(content) != set(PARTS):
+    if not isinstance(content, dict) or not content.keys() >= set(PARTS):
         given = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"expected an object with the keys train, val, test; got {given}")
-    split = Split(*(parse_items(content[part], part) for part in PARTS))
-    check_split(split, PARTS)
+        raise ValueError(f"expected an object with the keys train, val, test; got {given!s:.200}")
+    more = [f"{key!r:.40}" for key in content if key not in PARTS]
+    if more:
+        print(f"Keys of the split file that are not read: {', '.join(more[:5])}")
+    split = Split(*(parse_items(content[part], part, image_folder) for part in PARTS))
+    check_split(split)
     return split
 
 
-def parse_items(rows: Any, part: str) -> list[Item]:
+def parse_items(rows: Any, part: str, image_folder: str = "") -> list[Item]:
     """Items from decoded JSON rows; ValueError names the first wrong row."""
     if not isinstance(rows, list):
         raise ValueError(f"{part!r} must be a list of [path, label, class name]")
-    return [_parse_item(row, f"{part}[{index}]") for index, row in enumerate(rows)]
+    return [_parse_item(row, f"{part}[{i}]", image_folder) for i, row in enumerate(rows)]
 
 
-def _parse_item(row: Any, where: str) -> Item:
+def _parse_item(row: Any, where: str, image_folder: str) -> Item:
+    if isinstance(row, list) and len(row) == 3:
+        row = [row[0], _number(row[1]), row[2]]
     if not isinstance(row, list) or [type(field) for field in row] != [str, int, str]:
         raise ValueError(f"{where} must be [path, label, class name], got {row!r:.100}")
-    item = Item(*row)
+    item = Item(relative_path(row[0], image_folder), *row[1:])
     if not is_inside(item.path):
-        raise ValueError(f"{where} has the path {item.path!r}, which is not inside the data folder")
+        raise ValueError(f"{where} has the path {row[0]!r}, which is not inside the data folder")
+    if ODD.search(item.path + item.classname):
+        raise ValueError(f"{where} has a control character or half a letter in it: {row!r:.100}")
     if item.label < 0 or not item.classname.strip():
         raise ValueError(f"{where} needs a label from 0 on and a class name, got {row!r:.100}")
     return item
+
+
+def _number(label: Any) -> Any:
+    """A label that is written as text, as the number that CoOp reads."""
+    return int(label) if type(label) is str and label.isascii() and label.isdigit() else label
+
+
+def relative_path(path: str, image_folder: str) -> str:
+    """A path of a split as it is below `image_folder`, with forward slashes.
+
+    CoOp on Windows writes backslashes, the leading one too, and at times the whole path.
+    """
+    if path.startswith("\\") or "/" not in path or DRIVE.match(path):
+        path = path.replace("\\", "/").removeprefix("/")
+    if image_folder and (path.startswith("/") or DRIVE.match(path)):
+        _, *after = path.split(f"/{image_folder}/")
+        return after[0] if len(after) == 1 else path  # named twice: who knows which is meant
+    return path
 
 
 def is_inside(path: str) -> bool:
@@ -92,10 +130,10 @@ def is_inside(path: str) -> bool:
     return not absolute and ".." not in parts and "\0" not in path
 
 
-def check_split(split: Split, required: Sequence[str]) -> None:
+def check_split(split: Split) -> None:
     """ValueError unless `train` has the labels 0..n-1, each label one class name everywhere, and
-    the required parts an image."""
-    for part in required:
+    `train` and `test` an image."""
+    for part in ("train", "test"):
         if not getattr(split, part):
             raise ValueError(f"{part!r} is empty; it needs at least one image")
     names: dict[int, str] = {}

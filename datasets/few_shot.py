@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from dassl.data.datasets import DatasetBase, Datum
 
 from . import _splits
-from ._annotations import read_lines
+from ._annotations import read_rows
 from ._base_new import as_data, check_subsample, subsample_classes
-from ._cache import CACHE_NAME, Draw, class_paths, fingerprint, load_draw, store_draw
+from ._cache import Draw, fingerprint, load_draw, store_draw
 from ._coop_api import CoOpNames
+from ._listing import CACHE_NAME, class_paths
 from ._missing import Place, check_place, data_root, download_command, missing
-from ._pickles import match_items, read_pickle
+from ._pickles import check_classes, match_items, read_pickle
 from ._splits import Item, Split, split_classes, split_trainval
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Item",
     "Split",
     "class_paths",
+    "short_of_shots",
     "split_classes",
     "split_trainval",
     "subsample_classes",
@@ -62,7 +65,10 @@ class FewShotDataset(CoOpNames, DatasetBase):
         split = self.load_split()
         train, val = self.draw(split, options.NUM_SHOTS, cfg.SEED)
         parts = [as_data(part, self.image_dir) for part in (train, val, split.test)]
-        self.hand_over(*subsample_classes(*parts, subsample=subsample))
+        kept = subsample_classes(*parts, subsample=subsample)
+        if train is not split.train:  # else all images are taken, whatever NUM_SHOTS says
+            self.tell_short(kept[0], options.NUM_SHOTS)
+        self.hand_over(*kept)
 
     def hand_over(self, train: list[Datum], val: list[Datum], test: list[Datum]) -> None:
         """Gives the engine its three lists."""
@@ -100,16 +106,7 @@ class FewShotDataset(CoOpNames, DatasetBase):
 
     def annotation_rows(self, name: str, fields: int) -> list[list[str]]:
         """Lines of an annotation file cut into `fields` fields, the last taking what remains."""
-        rows = []
-        path = self.annotation(name)
-        for number, line in enumerate(read_lines(path), 1):
-            row = line.split(None, fields - 1)
-            if not row:
-                continue
-            if len(row) < fields:
-                raise ValueError(f"{path}, line {number}: expected {fields} fields: {line!r:.80}")
-            rows.append(row)
-        return rows
+        return [row for _, row in read_rows(self.annotation(name), fields)]
 
     # ------------------------------------------------------------ split
 
@@ -118,10 +115,17 @@ class FewShotDataset(CoOpNames, DatasetBase):
         if not self.split_name:
             return self.checked_build()
         if os.path.isfile(self.split_path):
-            return _splits.read_split_file(self.split_path)
+            folder = f"{self.place.folder}/{self.images}".rstrip("/")
+            return _splits.read_split_file(self.split_path, folder, self.another_split())
         split = self.checked_build()
         self.keep(split)
         return split
+
+    def another_split(self) -> str:
+        """What follows once an unreadable split file is out of the way."""
+        if self.split_name.startswith("split_zhou_"):
+            return f"then get the published one again: {self.place.how_to_get}"
+        return "and the next run makes another"
 
     def keep(self, split: Split) -> None:
         """Saves a split that was just made. In a read-only folder every run makes it, the same."""
@@ -134,7 +138,7 @@ class FewShotDataset(CoOpNames, DatasetBase):
     def checked_build(self) -> Split:
         try:
             split = self.build_split()
-            _splits.check_split(split, ("train", "test"))
+            _splits.check_split(split)
         except ValueError as error:
             raise ValueError(
                 f"{self.place.name}: no split can be made from {self.dataset_dir}: {error}"
@@ -170,6 +174,15 @@ class FewShotDataset(CoOpNames, DatasetBase):
         store_draw(self.dataset_dir, shots, seed, key, drawn)
         return drawn
 
+    def tell_short(self, train: list[Datum], shots: int) -> None:
+        short = short_of_shots(train, shots)
+        if short:
+            named = ", ".join(f"{name} {count}" for name, count in list(short.items())[:5])
+            print(
+                f"{self.place.name}: {len(short)} classes have fewer than {shots} training images: "
+                f"{named}{', ..' if len(short) > 5 else ''}"
+            )
+
     def sample(self, split: Split, shots: int) -> Draw:
         """The draw from Python's global generator, train first."""
         train = self.generate_fewshot_dataset(split.train, num_shots=shots)
@@ -182,7 +195,14 @@ class FewShotDataset(CoOpNames, DatasetBase):
         print(f"{self.place.name}: few-shot draw of {path}")
         parts = read_pickle(path, ["train", "val"] if split.val else ["train"])
         train = match_items(path, parts["train"], split.train)
+        check_classes(path, train, split.train)
         return train, match_items(path, parts["val"], split.val) if split.val else []
+
+
+def short_of_shots(train: Iterable[Datum], shots: int) -> dict[str, int]:
+    """Class name -> its images, of classes that have fewer than `shots`; in the labels' order."""
+    counts = Counter((datum.label, datum.classname) for datum in train)
+    return {name: count for (_, name), count in sorted(counts.items()) if count < shots}
 
 
 def _checked_template(template: str) -> str:

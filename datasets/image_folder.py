@@ -1,4 +1,4 @@
-"""Your own pictures, DATASET.PATH: one folder per class, or train/, val/, test/ of such folders.
+"""Your own images, DATASET.PATH: one folder per class, or train/, val/, test/ of such folders.
 
 One level of class folders is split 50/20/30 per class, the same way every time, and written down
 in split.json. `classnames.txt` in the folder (lines 'folder words', or with a tab between) gives
@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Collection
 from typing import Any
 
+from common.advice import move_aside
+from common.text_files import plain_spaces
 from dassl.data.datasets import DATASET_REGISTRY
 
 from . import _splits
-from ._annotations import read_lines
-from ._cache import IMAGE_SUFFIXES, class_folders
+from ._annotations import read_lines, words_of_folders
+from ._left_out import left_out, why_empty
+from ._listing import class_folders, class_paths, composed, list_images
 from ._missing import Place, missing
-from .few_shot import FewShotDataset, Item, Split, class_paths, split_classes
+from .few_shot import FewShotDataset, Item, Split, split_classes
 
 CLASSNAMES = "classnames.txt"
+PART_NAMES = {
+    **{"train": "train", "training": "train", "test": "test", "testing": "test"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+}
 
 
 @DATASET_REGISTRY.register()
@@ -57,41 +65,94 @@ class ImageFolder(FewShotDataset):
 
     def load_split(self) -> Split:
         """Class names are folder names in split.json: classnames.txt may change later."""
-        if self.is_divided():
+        if self.parts():
             return self.rename(self.checked_build())
+        is_old = os.path.isfile(self.split_path)
         split = super().load_split()
-        self.compare_with_folder(split)
+        if is_old:
+            self.compare_with_folder(split)
         return self.rename(split)
 
-    def is_divided(self) -> bool:
-        """Whether the folder has train/ and no other class folders than train/, val/, test/."""
-        folders = set(class_folders(self.image_dir))
-        return "train" in folders and folders <= set(_splits.PARTS)
+    def parts(self) -> dict[str, str]:
+        """train, val, test -> the folder that it is in; empty where the folders are classes.
+
+        ValueError for two folders that mean the same part, and for others beside them.
+        """
+        names = class_folders(self.image_dir)
+        meant = [PART_NAMES.get(name.lower(), "") for name in names]
+        others = [f"{name}/" for name in names if name.lower() not in PART_NAMES]
+        if "train" not in meant or (others and "test" not in meant):
+            return {}
+        plain = set(names) <= set(_splits.PARTS)
+        if not plain and any(list_images(os.path.join(self.image_dir, name)) for name in names):
+            return {}  # with images in them they are classes that happen to be called so
+        if others:
+            raise ValueError(
+                f"{self.image_dir} has folders for training and test, and beside them "
+                f"{', '.join(others[:5])}: take these out"
+            )
+        twice = next((part for part in meant if meant.count(part) > 1), None)
+        if twice:
+            both = [f"{name}/" for name, part in zip(names, meant, strict=True) if part == twice]
+            raise ValueError(
+                f"{self.image_dir} has {' and '.join(both)}, which both mean {twice}/: rename or "
+                "move one"
+            )
+        return dict(zip(meant, names, strict=True))
 
     def build_split(self) -> Split:
-        if not self.is_divided():
-            return split_classes(pictures(self.image_dir))
-        by_part = {
-            part: pictures(os.path.join(self.image_dir, part))
-            for part in class_folders(self.image_dir)
-        }
-        if "test" not in by_part:
+        parts = self.parts()
+        if not parts:
+            return split_classes(self.images_of_classes(self.image_dir))
+        if "test" not in parts:
             raise ValueError("there is train/ but no test/; add it, or put the classes in PATH")
+        by_part = {
+            part: self.images_of_classes(os.path.join(self.image_dir, name))
+            for part, name in parts.items()
+        }
         labels = {folder: label for label, folder in enumerate(by_part["train"])}
-        return Split(*(part_items(part, by_part.get(part, {}), labels) for part in _splits.PARTS))
+        return Split(
+            *(
+                part_items(parts.get(part, ""), by_part.get(part, {}), labels)
+                for part in _splits.PARTS
+            )
+        )
+
+    def images_of_classes(self, folder: str) -> dict[str, list[str]]:
+        """Class folder -> paths relative to `folder`; ValueError for none, or for an empty one.
+
+        Says what else is there.
+        """
+        by_class = class_paths(folder)
+        if not by_class:
+            loose = len(list_images(folder))
+            what = f"{loose} images directly" if loose else "nothing that could be one"
+            raise ValueError(
+                f"{folder} holds no class folders, but {what}: put the images of each class into "
+                "a folder of its own"
+            )
+        empty = next((name for name, paths in by_class.items() if not paths), None)
+        if empty:
+            raise ValueError(why_empty(folder, empty))
+        for sentence in left_out(folder, by_class):
+            print(f"ImageFolder: {folder}: {sentence}")
+        return by_class
 
     def compare_with_folder(self, split: Split) -> None:
-        """ValueError where split.json lists a picture that is gone; new ones are only told."""
+        """ValueError where split.json lists an image that is gone; new ones are only told."""
         listed = {item.path for part in split for item in part}
-        present = {path for paths in pictures(self.image_dir).values() for path in paths}
-        again = f"delete {self.split_path} to split the folder anew"
+        by_class = self.images_of_classes(self.image_dir)
+        present = {path for paths in by_class.values() for path in paths}
+        again = f"move it aside ({move_aside(self.split_path)}) to split the folder anew"
         if listed - present:
             raise ValueError(
-                f"{len(listed - present)} pictures of {self.split_path} are gone, first "
+                f"{len(listed - present)} images of {self.split_path} are gone, first "
                 f"{min(listed - present)}: put them back, or {again}"
             )
         if present - listed:
-            print(f"ImageFolder: {len(present - listed)} pictures are not in its split; {again}")
+            print(
+                f"ImageFolder: {len(present - listed)} images are not in {self.split_path}; {again}"
+            )
 
     # ------------------------------------------------------------ class names
 
@@ -108,44 +169,37 @@ class ImageFolder(FewShotDataset):
         )
 
     def read_words(self, folders: Collection[str]) -> dict[str, str]:
-        """classnames.txt; ValueError for a line whose folder is not there."""
+        """classnames.txt; ValueError for a line whose folder is not there, or was named before."""
         path = os.path.join(self.dataset_dir, CLASSNAMES)
         if not os.path.isfile(path):
             return {}
-        lines = [line for line in read_lines(path) if line]
-        words = {}
-        for line in lines:
-            folder, _, name = line.partition("\t" if "\t" in line else " ")
-            if folder not in folders or not name.strip():
-                near = difflib.get_close_matches(folder, sorted(folders), n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(
-                    f"{path}: expected '<class folder> <words>' with a class folder of "
-                    f"{self.dataset_dir}, got {line!r}{hint}"
-                )
-            words[folder] = name.strip()
-        return words
+        known = {composed(plain_spaces(folder)): folder for folder in sorted(folders)}
+        rows = []
+        for number, line in enumerate(map(plain_spaces, read_lines(path)), 1):
+            written, _, words = line.partition("\t" if "\t" in line else " ")
+            folder = known.get(composed(written.strip()))
+            if line and (folder is None or not words.strip()):
+                raise ValueError(f"{path}, line {number}: {self.expected(line, folders)}")
+            if line:
+                rows.append((number, [folder, words.strip()]))
+        return words_of_folders(path, rows)
 
-
-def pictures(folder: str) -> dict[str, list[str]]:
-    """Class folder -> paths relative to `folder`; ValueError for none, or for an empty one."""
-    by_class = class_paths(folder)
-    if not by_class:
-        raise ValueError(f"{folder} holds no class folders")
-    empty = next((name for name, paths in by_class.items() if not paths), None)
-    if empty:
-        raise ValueError(
-            f"{os.path.join(folder, empty)} holds no pictures ({' '.join(IMAGE_SUFFIXES)})"
+    def expected(self, line: str, folders: Collection[str]) -> str:
+        """What a line of classnames.txt should be, and which folder may be meant."""
+        near = difflib.get_close_matches(re.split("[\t ]", line)[0], sorted(folders), n=1)
+        return (
+            f"expected '<class folder> <words>' with a class folder of {self.dataset_dir} (and a "
+            f"tab between, where folder names have spaces), got {line!r:.100}"
+            + (f"; did you mean {near[0]!r}?" if near else "")
         )
-    return by_class
 
 
-def part_items(part: str, by_class: dict[str, list[str]], labels: dict[str, int]) -> list[Item]:
+def part_items(folder: str, by_class: dict[str, list[str]], labels: dict[str, int]) -> list[Item]:
     unknown = sorted(set(by_class) - set(labels))
     if unknown:
-        raise ValueError(f"{part}/ has the class folder {unknown[0]!r}, train/ has not")
+        raise ValueError(f"{folder}/ has the class folder {unknown[0]!r}, train/ has not")
     return [
-        Item(f"{part}/{path}", labels[folder], folder)
-        for folder, paths in by_class.items()
+        Item(f"{folder}/{path}", labels[name], name)
+        for name, paths in by_class.items()
         for path in paths
     ]

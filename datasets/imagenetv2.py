@@ -1,5 +1,5 @@
 """ImageNetV2, matched frequency (Recht et al. 2019): a second test set, 10 images per class.
-Its folders are numbers: positions in classnames.txt, so folder 10 is not the third class."""
+Its folders are numbers: positions among ImageNet's sorted folders, so 10 is not the third class."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ class ImageNetV2(TestOnlyFolders):
     images = "imagenetv2-matched-frequency-format-val"
 
     def build_split(self) -> Split:
-        names = {str(number): name for number, name in enumerate(self.read_classnames().values())}
+        names = {str(n): name for n, (_, name) in enumerate(sorted(self.read_classnames().items()))}
         items = label_folders(self.listing(self.images), names)
         return Split(items, [], items)

@@ -12,6 +12,7 @@ from typing import Any
 from dassl.data.datasets import Datum
 from dassl.engine import SimpleTrainer
 from dassl.utils.distributed import world_size
+from datasets.few_shot import short_of_shots
 from experiment.machine import device_name, peak_memory
 from experiment.record import PREDICTIONS, write_atomically
 from experiment.watch import RunWatch
@@ -28,6 +29,7 @@ def details(watch: RunWatch, directory: Path, eval_only: bool) -> dict[str, Any]
         "predictions": write_predictions(watch, directory),
         "parameters": parameters(trainer),
         "few_shot_hash": few_shot_hash(trainer) if trained else None,
+        "shots_short": shots_short(trainer) if trained else None,
         "seconds": spent["seconds"],
         "train_seconds": spent["train_seconds"] if trained else None,
         "images_per_second": {
@@ -90,7 +92,8 @@ def write_predictions(watch: RunWatch, directory: Path) -> str | None:
     writer.writerow(("impath", "label", "prediction", "probability"))
     paths = relative_paths(watch.trainer, items)
     for path, label, answer, probability in zip(paths, *watch.answers(), strict=True):
-        writer.writerow((path, label, answer, f"{probability:.9g}"))  # all digits of a float32
+        shown = path.encode(errors="backslashreplace").decode()  # names that are not UTF-8
+        writer.writerow((shown, label, answer, f"{probability:.9g}"))  # all digits of a float32
     write_atomically(directory / PREDICTIONS, table.getvalue())
     return PREDICTIONS
 
@@ -110,6 +113,11 @@ def few_shot_hash(trainer: SimpleTrainer) -> str:
     for line in lines:
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def shots_short(trainer: SimpleTrainer) -> dict[str, int]:
+    """How many images were trained on, of each class that has fewer than the shots asked for."""
+    return short_of_shots(trainer.dm.dataset.train_x, trainer.cfg.DATASET.NUM_SHOTS)
 
 
 def relative_paths(trainer: SimpleTrainer, items: Iterable[Datum]) -> list[str]:

@@ -6,6 +6,7 @@ prompts begin with) and a *tail* per class (the name .. end of text). Nothing be
 end-of-text token can reach its row, so tails end there.
 """
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ class Prompts:
 def sentences(classnames: Sequence[str], template: str) -> list[str]:
     """Fill `template`, which holds `{}` once; '_' in a class name becomes a space.
 
-    Raises ValueError for an empty list, an empty name, or a template without `{}`.
+    Raises ValueError for an empty list, an empty name, one with bytes that are no text, or a
+    template without `{}`.
     """
     if not classnames:
         raise ValueError("there are no class names: a classifier needs at least one")
@@ -66,6 +68,9 @@ def sentences(classnames: Sequence[str], template: str) -> list[str]:
         raise ValueError(
             f"class name number {position} is empty: {classnames[position]!r}; rename it"
         )
+    broken = next((name for name in classnames if re.search("[\ud800-\udfff]", name)), None)
+    if broken is not None:
+        raise ValueError(f"class name {broken!a} was read from bytes that are not UTF-8; rename it")
     return [template.replace("{}", name) for name in names]
 
 
@@ -129,5 +134,20 @@ def warn_of_unknown(
             f"the {model!r} CLIP has no word vectors for {len(names)} of {len(classnames)} "
             f"class names ({shown}): their text features mean nothing. It knows the colours "
             "and shapes of the demo; use --backbone ViT-B/16 for real names",
+            stacklevel=3,
+        )
+
+
+def warn_of_equal(ids_CL: Tensor, classnames: Sequence[str]) -> None:
+    """Warn when classes have the same token ids: case, spaces and accents' forms do not count."""
+    by_ids: dict[bytes, list[str]] = {}
+    for row, name in zip(ids_CL.cpu().numpy(), classnames, strict=True):
+        by_ids.setdefault(row.tobytes(), []).append(repr(name))
+    equal = [" = ".join(names[:5]) for names in by_ids.values() if len(names) > 1]
+    if equal:
+        shown = ", ".join(equal[:5]) + (", ..." if len(equal) > 5 else "")
+        warnings.warn(
+            f"CLIP reads the same prompt for classes and cannot tell them apart: {shown}. Give "
+            "them different names, unless this is meant (ImageNet's list has such pairs)",
             stacklevel=3,
         )

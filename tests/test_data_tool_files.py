@@ -10,9 +10,12 @@ import pytest
 
 from tests.test_data_tool import run
 from tools.data import download as download_module
+from tools.data import survey as survey_module
 from tools.data.catalogue import Source, catalogue
 from tools.data.fetch import FetchError
 from tools.data.toy import write_toy
+
+SPLIT = json.dumps({part: [["a/1.jpg", 0, "a"]] for part in ("train", "val", "test")})
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def test_files_that_the_user_has(drawn, tmp_path, capsys, no_network):
     )
     lists = zipped(tmp_path / "lists (1).zip", drawn / "ucf101", "somewhere/ucf101/")
     split = tmp_path / "split_zhou_UCF101 (2).json"
-    split.write_text("{}")
+    split.write_text(SPLIT)
     goal = tmp_path / "data"
     get = ("download", "ucf101", "--root", goal)
     code, _, err = run(capsys, *get, "--from", archive)
@@ -133,15 +136,48 @@ def test_drive_that_refuses_is_a_clear_problem(tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_error_page_instead_of_a_split_file(tmp_path, capsys, no_network):
+@pytest.mark.parametrize("packed", [False, True], ids=["file", "archive"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>Too many users have viewed this file</html>",
+        b"{}",
+        b'{"train": []',
+        SPLIT.replace("a/1", "../1").encode(),
+        SPLIT.replace("a/1", "\xe9").encode("latin-1"),
+    ],
+    ids=["error page", "no split", "cut off", "leads out", "another encoding"],
+)
+def test_what_training_would_refuse_is_not_taken(content, packed, tmp_path, capsys, no_network):
     (tmp_path / "dtd/images").mkdir(parents=True)
-    page = tmp_path / "split_zhou_DescribableTextures.json"
-    page.write_text("<html>Too many users have viewed this file</html>")
-    code, _, err = run(capsys, "download", "dtd", "--root", tmp_path, "--from", page)
+    given = tmp_path / "got/split_zhou_DescribableTextures.json"
+    given.parent.mkdir()
+    given.write_bytes(content)
+    given = zipped(tmp_path / "all.zip", given.parent) if packed else given
+    code, _, err = run(capsys, "download", "dtd", "--root", tmp_path, "--from", given)
     assert code == 2
-    assert "is not a JSON file" in err
-    assert page.exists()
+    assert "is no split_zhou_DescribableTextures.json that can be used" in err
+    assert given.exists()
     assert [path.name for path in (tmp_path / "dtd").iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_what_training_reads_is_taken(encoding, tmp_path, capsys, no_network):
+    (tmp_path / "dtd/images/a").mkdir(parents=True)
+    given = tmp_path / "split_zhou_DescribableTextures.json"
+    given.write_text(SPLIT, encoding=encoding)
+    assert run(capsys, "download", "dtd", "--root", tmp_path, "--from", given)[0] == 0
+    assert survey_module.load(catalogue()["dtd"], tmp_path).classnames == ["a"]
+
+
+def test_lists_are_checked_too(tmp_path, capsys, no_network):
+    for config, name in (("imagenet_a", "classnames.txt"), ("oxford_flowers", "cat_to_name.json")):
+        (tmp_path / name).write_text("<html>")
+        code, _, err = run(
+            capsys, "download", config, "--root", tmp_path, "--from", tmp_path / name
+        )
+        assert code == 2
+        assert f"is no {name} that can be used" in err
 
 
 def test_stopped_while_unpacking_does_not_download_again(drawn, tmp_path, capsys, monkeypatch):
@@ -158,7 +194,7 @@ def test_stopped_while_unpacking_does_not_download_again(drawn, tmp_path, capsys
     monkeypatch.setattr(download_module, "fetch", fetch)
     monkeypatch.setattr(download_module, "fetch_drive", lambda *a: pytest.fail("not needed"))
     split = tmp_path / "split_zhou_DescribableTextures.json"
-    split.write_text("{}")
+    split.write_text(SPLIT)
     get = ("download", "dtd", "--root", tmp_path, "--from", split)
     with monkeypatch.context() as patch:
         patch.setattr(download_module, "unpack", full_disk)
@@ -172,12 +208,12 @@ def test_drive_files_get_into_place(tmp_path, capsys, monkeypatch):
     class Drive:
         @staticmethod
         def download(id, output, **options):
-            Path(output).write_text(json.dumps({"id": id}))
+            Path(output).write_text(SPLIT.replace("a/1", id))
             return output
 
     monkeypatch.setitem(sys.modules, "gdown", Drive)
     (tmp_path / "dtd/images").mkdir(parents=True)
     assert run(capsys, "download", "dtd", "--root", tmp_path)[0] == 0
     split = json.loads((tmp_path / "dtd/split_zhou_DescribableTextures.json").read_text())
-    assert split == {"id": "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"}
+    assert split["train"][0][0] == "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x.jpg"
     assert not (tmp_path / "dtd/.downloads").exists()

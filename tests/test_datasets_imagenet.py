@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dassl.data.datasets import Datum
 from datasets import _cache
 from tests.test_datasets import CLASSES, TRAIN, fill, load, paths
 from tools.data.toy import toy_names, write_toy
@@ -59,8 +60,8 @@ def test_imagenetv2_folders_are_positions_not_strings(tmp_path):
     folder = tmp_path / "imagenetv2"
     for position in range(12):
         fill(folder / "imagenetv2-matched-frequency-format-val" / str(position), 1, ".jpeg")
-    lines = [f"n{90000000 - position} name {position}\n" for position in range(12)]
-    (folder / "classnames.txt").write_text("".join(lines))
+    lines = [f"n{90000000 + position} name {position}\n" for position in range(12)]
+    (folder / "classnames.txt").write_text("".join(reversed(lines)))  # its order does not matter
     dataset = load("imagenetv2", tmp_path)
     assert dataset.classnames == [f"name {position}" for position in range(12)]
     assert all(Path(d.impath).parent.name == str(d.label) for d in dataset.test)
@@ -75,6 +76,31 @@ def test_imagenet_with_unsorted_validation_images(drawn, tmp_path):
         load("imagenet", tmp_path)
 
 
+def renamed(items):
+    """The images under names that no file has."""
+    places = [Path(item.impath) for item in items]
+    return [
+        Datum(str(place.with_name(f"x_{place.name}")), item.label, 0, item.classname)
+        for place, item in zip(places, items, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("change", ["utf-8-sig", "utf-16", "CR", "order"])
+def test_classnames_that_an_editor_saved(drawn, tmp_path, change):
+    shutil.copytree(drawn / "imagenet", tmp_path / "imagenet")
+    path = tmp_path / "imagenet/classnames.txt"
+    lines = path.read_text().splitlines()
+    lines = lines[::-1] if change == "order" else lines
+    text = ("\r" if change == "CR" else "\n").join(lines)
+    path.write_bytes(text.encode(change if change.startswith("utf") else "utf-8"))
+    assert load("imagenet", tmp_path).classnames == toy_names("imagenet", CLASSES)
+    path.write_text(f"{path.read_text('utf-8')}\n{lines[1]} again" if change == "CR" else "n1 a")
+    with pytest.raises(
+        ValueError, match=r"line 6: .* in line 2 already|classnames.txt has no line"
+    ):
+        load("imagenet", tmp_path)
+
+
 def test_imagenet_uses_coops_listing(drawn, tmp_path):
     shutil.copytree(drawn / "imagenet", tmp_path / "imagenet")
     dataset = load("imagenet", tmp_path)
@@ -86,6 +112,14 @@ def test_imagenet_uses_coops_listing(drawn, tmp_path):
     again = load("imagenet", tmp_path)
     assert len(again.train_x) == len(dataset.train_x) - 1
     assert all(os.path.isfile(path) for path in paths(again.train_x + again.test))
+    for train, test, says in (
+        (dataset.train_x, [], "'test' is empty"),
+        (dataset.train_x[TRAIN:], dataset.test, "label 0 has no training image"),
+        (renamed(dataset.train_x), dataset.test, "lists images that are not there, as .*/x_"),
+    ):
+        listing.write_bytes(pickle.dumps({"train": train, "test": test}))
+        with pytest.raises(ValueError, match=rf"preprocessed\.pkl .*{says}.* \(mv .*listed again"):
+            load("imagenet", tmp_path)
     listing.write_bytes(pickle.dumps({"train": [os.getcwd], "test": []}))
     with pytest.raises(ValueError, match=r"preprocessed\.pkl is not a cache"):
         load("imagenet", tmp_path)

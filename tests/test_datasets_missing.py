@@ -1,5 +1,8 @@
 """What users read when data is not where it was looked for."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tests.test_datasets import fill, load
@@ -66,3 +69,12 @@ def test_missing_annotations(tmp_path):
 def test_empty_root():
     with pytest.raises(ValueError, match="--root FOLDER"):
         load("dtd", "")
+
+
+def test_a_root_whose_name_is_not_utf8(tmp_path):
+    root = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    fill(Path(root) / "dtd/images/banded", 4)
+    with pytest.raises(ValueError, match=r"caf\\udce9/dtd' has a name that is not UTF-8.*ln -s"):
+        load("dtd", root)
+    (tmp_path / "link").symlink_to(root)
+    assert load("dtd", tmp_path / "link").classnames == ["banded"]

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 from dassl.data.datasets import Datum
 from dassl.utils import set_random_seed
 from datasets.dtd import DescribableTextures
-from datasets.few_shot import subsample_classes
+from datasets.few_shot import short_of_shots, subsample_classes
 from datasets.oxford_pets import OxfordPets
 
 GOLDEN = Path(__file__).parent / "golden" / "data"
@@ -158,3 +159,18 @@ def test_names_that_coops_loaders_use(tmp_path):
     ]
     (base,) = OxfordPets.subsample_classes(train, subsample="base")
     assert {d.classname for d in base} == {"a"}
+
+
+def test_classes_with_fewer_images_than_shots_are_named(root, capsys):
+    whole = load(root, -1)
+    counts = Counter(item.label for item in whole.train_x)
+    least = min(counts, key=counts.get)
+    name, shots = whole.lab2cname[least], counts[least]
+    load(root, shots)
+    row = next(row for row in rows(whole, "train_x") if row[1] == least)
+    edit_split(root, lambda content: content["train"].remove(row))
+    assert "fewer than" not in capsys.readouterr().out
+    dataset = load(root, shots)
+    assert short_of_shots(dataset.train_x, shots) == {name: shots - 1}
+    told = f"1 classes have fewer than {shots} training images: {name} {shots - 1}"
+    assert told in capsys.readouterr().out

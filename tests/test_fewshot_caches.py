@@ -148,6 +148,14 @@ def test_coops_draw_of_another_split_is_an_error(root):
         load(root, 2)
 
 
+def test_coops_draw_that_lacks_a_class_is_named(root):
+    expected = DRAWS["shots2_seed1_all"]
+    path = pickle_draw(root, 1, {"train": data(expected["train_x"][2:]), "val": []})
+    with pytest.raises(ValueError, match=r"no image of label 0. Move it aside") as error:
+        load(root, 2)
+    assert str(path) in str(error.value)
+
+
 class Hostile:
     def __init__(self, marker):
         self.marker = marker
@@ -160,7 +168,7 @@ class Hostile:
 def test_hostile_pickle_runs_nothing(root, tmp_path, protocol):
     marker = tmp_path / "owned"
     path = pickle_draw(root, 1, {"train": [Hostile(marker)], "val": []}, protocol)
-    with pytest.raises(ValueError, match="Delete it") as error:
+    with pytest.raises(ValueError, match="Move it aside") as error:
         load(root, 2)
     assert str(path) in str(error.value)
     assert not marker.exists()
@@ -182,7 +190,7 @@ def test_hostile_pickle_runs_nothing(root, tmp_path, protocol):
 )
 def test_what_is_no_cache_is_one_clear_error(root, content):
     path = pickle_draw(root, 1, content)
-    with pytest.raises(ValueError, match="Delete it") as error:
+    with pytest.raises(ValueError, match="Move it aside") as error:
         load(root, 2)
     assert str(path) in str(error.value)
 

@@ -1,12 +1,15 @@
 """Learned words in the input, in heads and in tails, and several heads: against full prompts."""
 
+import unicodedata
+import warnings
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frozen_clip import FrozenCLIP, overwrite
-from frozen_clip.prompts import build, token_counts, tokenize
+from frozen_clip.prompts import build, sentences, token_counts, tokenize, warn_of_equal
 from tests.test_frozen_clip import WORDS, assert_same, gradients
 from tools.benchmark import plain
 
@@ -115,3 +118,37 @@ def test_a_limited_head_changes_nothing(longest):
 
 def test_token_counts():
     assert token_counts(["cat", "a photo of a", "", "cat."]).tolist() == [1, 4, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("names", "same"),
+    [
+        (("Oak", "fir", "oak"), "'Oak' = 'oak'"),
+        (("oak", " oak"), "'oak' = ' oak'"),
+        (("red_maple", "red maple", "red  maple", "red\u00a0maple"), "'red_maple' = 'red maple'"),
+        (("chêne", unicodedata.normalize("NFD", "chêne")), "'chêne' = 'chêne'"),
+        (("salt & pepper", "salt &amp; pepper"), "'salt & pepper' = 'salt &amp; pepper'"),
+        (("crane", "missile", "missile", "crane"), "'crane' = 'crane', 'missile' = 'missile'. "),
+        (("oak", "oaks", "red oak"), ""),
+    ],
+)
+def test_classes_that_the_tokenizer_reads_alike(names, same):
+    ids_CL = tokenize(sentences(names, "a photo of a {}."))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn_of_equal(ids_CL, names)
+    message = "".join(str(one.message) for one in told)
+    assert unicodedata.normalize("NFC", same) in unicodedata.normalize("NFC", message)
+    assert len(told) == bool(same)
+
+
+def test_a_long_list_of_equal_names_is_cut():
+    names = [f"{word} {kind}" for word in "abcdefgh" for kind in ("oak", "OAK", "Oak")]
+    with pytest.warns(UserWarning) as told:
+        warn_of_equal(tokenize(names), names)
+    assert len(told) == 1 and str(told[0].message).count("=") == 10
+
+
+def test_a_name_of_bytes_that_are_no_text():
+    with pytest.raises(ValueError, match=r"class name 'caf\\udce9' was read from bytes .* rename"):
+        sentences(["fir", "caf\udce9"], "a {}.")

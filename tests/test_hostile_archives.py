@@ -14,6 +14,7 @@ from dassl.data.datasets.download import extract_archive
 from tests.hostile import memory_of
 from tools.data import archive as archive_module
 from tools.data.archive import find_by_end, unpack
+from tools.data.catalogue import catalogue
 from tools.data.download import place as fill
 
 
@@ -191,10 +192,10 @@ def test_bombs_of_headers(write, message, tmp_path, place):
 def test_a_bomb_in_an_archive_is_bounded_by_the_outer_one(tmp_path, place):
     inner = make_zip(tmp_path / "inner.zip", {"images/zeros": bytes(17 << 20)})
     outer = make_zip(tmp_path / "outer.zip", {"images.zip": inner.read_bytes()})
-    place.mkdir()
+    (place / "dtd").mkdir(parents=True)
     with pytest.raises(ValueError, match="bomb"):
-        fill(outer, {"images": "images"}, place)
-    assert not any(place.iterdir())
+        fill(outer, {"images": "images"}, catalogue()["dtd"], place)
+    assert not any((place / "dtd").iterdir())
 
 
 def unpacked_for_a_plugin(path) -> list[Path]:

@@ -13,8 +13,8 @@ from scipy.io import savemat
 
 import train
 from datasets import _cache
-from datasets._annotations import MOST_BYTES, read_lines, read_names
-from datasets._mat import read_mat
+from datasets._annotations import read_lines, read_names
+from datasets._mat import MOST_BYTES, read_mat
 from datasets._splits import read_split_file
 from tests.hostile import Hostile, memory_of
 from tests.toy_run import REPO, command
@@ -131,7 +131,7 @@ HOSTILE_JSON = {
 def test_hostile_split(text, tmp_path):
     file = tmp_path / "split_zhou_X.json"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with memory_of(50), pytest.raises(ValueError, match=r"split_zhou_X\.json.*(?s:.*)Delete it"):
+    with memory_of(50), pytest.raises(ValueError, match=r"split_zhou_X\.json.*(?s:.*) \(?mv "):
         read_split_file(str(file))
     with pytest.raises(ValueError, match=r"split_zhou_X\.json"):
         read_names(str(file))
@@ -156,8 +156,8 @@ def test_a_listing_that_leads_out_is_made_again(tmp_path):
 
 def test_hostile_lists(tmp_path):
     file = tmp_path / "classnames.txt"
-    file.write_bytes(b"\xff\xfe\0a")
-    with pytest.raises(ValueError, match=r"classnames\.txt is no text in UTF-8"):
+    file.write_bytes(b"oak\n\xff\xff")
+    with pytest.raises(ValueError, match=r"classnames\.txt is not UTF-8: byte 4"):
         read_lines(str(file))
     with open(file, "wb") as stream:  # a line without end that takes no space on the disk
         stream.truncate(20 << 30)

@@ -73,5 +73,5 @@ def test_no_part_of_a_file_is_left(run, monkeypatch):
 def test_few_are_kept(run, monkeypatch):
     monkeypatch.setattr("tools.predict.text_cache.MOST_FILES", 2)
     for name in ("red circle", "pink ring", "green star"):
-        load(run, classes=[name])
+        load(run, classes=[name, "blue circle"])
     assert len(list((run / "text_features").iterdir())) == 2

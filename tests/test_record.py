@@ -89,7 +89,7 @@ def test_eval_only_records_what_applies(trained, toy, tmp_path):
     opts = (*SAVE, "DATASET.SUBSAMPLE_CLASSES", "new")
     record = run(command(toy, "MMRL", tmp_path, *flags, opts=opts), tmp_path)
     assert record["eval_only"] and record["load_epoch"] == 2
-    for key in ("train_seconds", "few_shot_hash", "resumed_from_epoch"):
+    for key in ("train_seconds", "few_shot_hash", "shots_short", "resumed_from_epoch"):
         assert record[key] is None
     assert record["images_per_second"]["train"] is None
     assert [c["name"] for c in record["per_class"]] == list(CLASSES[3:])
@@ -114,6 +114,17 @@ def test_a_loader_that_shuffles_anew_gives_no_predictions(toy, tmp_path, capsys)
     trainer.test_loader.sampler.sampler = list(reversed(range(9)))
     assert watch.tested() is None and write_predictions(watch, tmp_path) is None
     assert "No predictions.csv" in capsys.readouterr().out
+
+
+def test_names_that_are_not_utf8_do_not_end_a_run(tmp_path):
+    """A plugin's data set may have them."""
+    node = SimpleNamespace
+    cfg = node(TEST=node(SAVE_PREDICTIONS=True), DATASET=node(ROOT=str(tmp_path)))
+    trainer = node(cfg=cfg, dm=node(dataset=node(dataset_dir="d")))
+    items = [Datum(f"{tmp_path}/d/caf\udce9.png", 0)]
+    watch = node(trainer=trainer, tested=lambda: items, answers=lambda: ([0], [1], [0.5]))
+    assert write_predictions(watch, tmp_path)
+    assert (tmp_path / "predictions.csv").read_text().splitlines()[1] == r"caf\udce9.png,0,1,0.5"
 
 
 def test_a_result_outlives_what_goes_wrong_after_it(toy, tmp_path, monkeypatch):

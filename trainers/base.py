@@ -20,8 +20,10 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, set_random_seed
 from frozen_clip import FrozenCLIP, Prompts
 from frozen_clip.finite import is_finite
+from frozen_clip.prompts import warn_of_equal
 from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
 from trainers.checks import (
+    check_classes,
     check_image_size,
     check_precision,
     check_task,
@@ -74,6 +76,7 @@ class CLIPTrainer(TrainerX):
         self.clip = self.load_clip()
         self.check_learner(self.clip)
         super().build_data_loader()
+        check_classes(self.classnames)
 
     def check_learner(self, clip: FrozenCLIP) -> None:
         """ValueError where the settings of the method do not fit this CLIP."""
@@ -102,8 +105,14 @@ class CLIPTrainer(TrainerX):
     def method_around(self, clip: FrozenCLIP) -> Method:
         """The method for the classes of this run, its learner as it starts."""
         with self.autocast():
-            prompts = clip.prompts(self.classnames, self.template)
-            return self.build_method(clip, prompts).to(self.device)
+            return self.build_method(clip, self.class_prompts(clip)).to(self.device)
+
+    def class_prompts(self, clip: FrozenCLIP) -> Prompts:
+        """The prompts of this run's classes, with a warning of classes that have the same one."""
+        prompts = clip.prompts(self.classnames, self.template)
+        if not getattr(self.settings, "CSC", False):  # words learned for each class differ
+            warn_of_equal(prompts.ids_CL, self.classnames)
+        return prompts
 
     def _register_learner(self) -> None:
         learner = self.method.learner

@@ -1,5 +1,7 @@
 """What every trainer checks in its config, with words for what is allowed instead."""
 
+from collections.abc import Sequence
+
 import torch
 from yacs.config import CfgNode
 
@@ -66,3 +68,12 @@ def check_template(template: str, key: str, clip: FrozenCLIP) -> None:
         clip.prompts(["X"], template)
     except ValueError as error:
         raise ValueError(f"{key} is {template!r:.80}: {error}") from error
+
+
+def check_classes(names: Sequence[str]) -> None:
+    """ValueError for a single class, of which every image would be predicted rightly."""
+    if len(names) < 2:
+        raise ValueError(
+            f"this run has one class, {names[0]!r}, so that every prediction is right and the "
+            "accuracy says nothing: give it at least two classes (base and new: two each)"
+        )

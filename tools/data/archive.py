@@ -58,7 +58,7 @@ def unpack(archive: Path, into: Path, size: int | None = None) -> None:
     except BaseException as error:
         shutil.rmtree(into)
         if isinstance(error, _DAMAGE):
-            damaged = f"damaged or cut short ({error}); delete it and get it again"
+            damaged = f"damaged or cut short ({error}); get it again"
             what = what_it_is(archive, archive=True) or damaged
             raise ValueError(f"{archive} is {what}") from error
         if isinstance(error, ValueError):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from dassl.utils import what_it_is
+from common.text_files import read_text
+from datasets._annotations import read_names, read_rows, words_of_folders
+from datasets._splits import MOST_BYTES, split_of
 from tools.data.archive import ARCHIVE_SUFFIXES, find_by_end, is_archive, unpack
 from tools.data.catalogue import Entry, Source
 from tools.data.fetch import FetchError, fetch, fetch_drive
 
+CLASSNAMES = "classnames.txt"
 DOWNLOADS = ".downloads"  # under the data set's folder, for files under way
 
 
@@ -57,7 +59,7 @@ def take(entry: Entry, root: Path, file: Path) -> None:
     if not wanted:
         print(f"{entry.config}: {file} was not needed, what it brings is in place")
         return
-    placed = place(file, wanted, root / entry.folder)
+    placed = place(file, wanted, entry, root)
     if not placed:
         raise ValueError(f"--from {file}: none of {', '.join(wanted.values())} is in it")
     print(f"{entry.config}: {', '.join(placed)} taken from {file}")
@@ -74,7 +76,7 @@ def get(entry: Entry, root: Path, source: Source) -> None:
         fetch_source(source, target)
     wanted = entry.places_missing(source, root)
     try:
-        placed = place(target, wanted, folder)
+        placed = place(target, wanted, entry, root)
     except ValueError:
         target.unlink()  # damaged or hostile
         raise
@@ -91,44 +93,58 @@ def fetch_source(source: Source, target: Path) -> None:
         fetch(source.url, target, source.md5)
 
 
-def place(file: Path, wanted: dict[str, str], folder: Path) -> list[str]:
-    """Brings what is wanted of a file into `folder`; returns the places that were filled.
+def place(file: Path, wanted: dict[str, str], entry: Entry, root: Path) -> list[str]:
+    """Brings what is wanted of a file into the set's folder; returns the places that were filled.
 
     An archive is unpacked beside its goal first, so a place is filled wholly or not at all.
     """
+    folder = root / entry.folder
     if not is_archive(file):
-        return _copy(file, wanted, folder)
+        return _copy(file, wanted, entry, folder)
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder) as space:
         unpacked = Path(space, "all")
         unpack(file, unpacked)
         size = file.stat().st_size
-        return [k for k, end in wanted.items() if _move(unpacked, end, folder / k, size)]
+        return [k for k, end in wanted.items() if _move(unpacked, end, k, entry, folder, size)]
 
 
-def _copy(file: Path, wanted: dict[str, str], folder: Path) -> list[str]:
-    if file.suffix == ".json":
-        _check_json(file)
+def _copy(file: Path, wanted: dict[str, str], entry: Entry, folder: Path) -> list[str]:
     for name in wanted:
+        check_list(file, name, entry)
         draft = folder / f".{name}.tmp"
         shutil.copyfile(file, draft)
         draft.replace(folder / name)
     return list(wanted)
 
 
-def _check_json(file: Path) -> None:
+def check_list(file: Path, name: str, entry: Entry) -> None:
+    """ValueError for a list or split file that training, which finds it as `name`, cannot read."""
     try:
-        json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        what = what_it_is(file) or "damaged: get it again"
-        raise ValueError(f"{file} is not a JSON file, but {what}") from error
+        if name.startswith("split_zhou_"):
+            from tools.data.survey import loader  # late: it loads the engine
+
+            folder = f"{entry.folder}/{loader(entry).images}".rstrip("/")
+            split_of(read_text(file, MOST_BYTES), folder)
+        elif name == CLASSNAMES:
+            words_of_folders(str(file), read_rows(str(file), 2))
+        elif name.endswith(".json"):
+            read_names(str(file))
+        elif name.endswith(".txt"):
+            read_text(file)
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is no {name} that can be used; was it an error page? Get it again: {error}"
+        ) from error
 
 
-def _move(unpacked: Path, end: str, goal: Path, size: int) -> bool:
+def _move(unpacked: Path, end: str, name: str, entry: Entry, folder: Path, size: int) -> bool:
     found = find_by_end(unpacked, end) or _find_packed_again(unpacked, end, size)
     if found is None:
         return False
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    found.rename(goal)
+    if found.is_file():
+        check_list(found, name, entry)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    found.rename(folder / name)
     return True
 
 

@@ -69,12 +69,16 @@ def load(entry: Entry, root: Path) -> Any:
 
     Images may still be missing here, and a kept split would stay what it is when they arrive.
     """
-    cls = getattr(importlib.import_module(f"datasets.{entry.config}"), entry.name)
+    cls = loader(entry)
     looked_at = type(entry.name, (cls,), {"keep": lambda self, split: None})
     looked_at.__module__ = cls.__module__
     options = SimpleNamespace(ROOT=str(root), NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all")
     with redirect_stdout(io.StringIO()):
         return looked_at(SimpleNamespace(DATASET=options, SEED=-1))
+
+
+def loader(entry: Entry) -> type:
+    return getattr(importlib.import_module(f"datasets.{entry.config}"), entry.name)
 
 
 def images(dataset: Any) -> list[Any]:

@@ -13,6 +13,7 @@ import json
 import sys
 from pathlib import Path
 
+from common.text_files import read_text
 from experiment.command import Parser, guarded, piped
 
 
@@ -88,11 +89,7 @@ def read_classes(text: str) -> list[str]:
     """The names in a file, one a line, or between commas."""
     file = Path(text)
     if file.is_file():
-        try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"--classes {text}: not a text in UTF-8 ({error})") from error
-        return [line for line in lines if line.strip()]
+        return [line for line in read_text(file).split("\n") if line.strip()]
     if "," not in text and (file.suffix or "/" in text):
         raise FileNotFoundError(f"--classes {text}: there is no such file")
     return text.split(",")

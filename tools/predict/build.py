@@ -3,6 +3,7 @@
 import contextlib
 import io
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -142,7 +143,7 @@ def _untrained(trainer: CLIPTrainer, clip: FrozenCLIP, classes: list[str], few: 
     trainer.lab2cname = dict(enumerate(classes))
     if not few:
         return trainer.method_around(clip)
-    clip.prompts(classes, trainer.template)  # warns of names that the CLIP does not know
+    trainer.class_prompts(clip)  # warns of names that the CLIP does not know, or cannot tell apart
     trainer.lab2cname = {0: classes[0]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -173,15 +174,17 @@ def _check_number(method: Method, state: dict[str, Tensor], path: Path, run: Run
 
 
 def check_classes(classes: Sequence[str]) -> list[str]:
-    """The names without spaces around them; ValueError for none, an empty one or one twice."""
+    """The names without spaces around them; ValueError for fewer than two, empty or equal ones."""
     if isinstance(classes, str):
         raise ValueError(f"classes is a text, {classes!r}: give a list of names")
     names = [name.strip() for name in classes]
     if not all(names) or not names:
         raise ValueError("the class names must not be empty: give them as 'cat,dog' or one a line")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ValueError(f"class names stand twice: {', '.join(twice[:5])}")
+    if len(names) == 1:
+        raise ValueError(f"{names[0]!r} would be 100% of every image: give at least two classes")
     return names
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from yacs.config import CfgNode
 
+from common.advice import move_aside
+from common.text_files import read_text
 from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import check_availability
@@ -70,14 +72,15 @@ def _trainer(name: str) -> type[CLIPTrainer]:
 
 
 def _read_classes(file: Path) -> tuple[list[str], str | None]:
+    remedy = f"copy it again, or move it aside ({move_aside(file)}) and give --classes or --root"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
         names, template = content["classnames"], content["template"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged ({error!r}): delete it, or copy it again") from error
+        raise ValueError(f"{file} is damaged ({error!r}): {remedy}") from error
     is_text = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not (is_text and names and isinstance(template, str | None)):
-        raise ValueError(f"{file} is damaged (no list of names): delete it, or copy it again")
+        raise ValueError(f"{file} is damaged (no list of names): {remedy}")
     return names, template
 
 

@@ -1,0 +1,1 @@
+"""What every room may use. Needs nothing but the standard library."""
