@@ -76,7 +76,7 @@ def _registered() -> list[list[str]]:
 
 
 def _folder_of(file: Path) -> str:
-    nodes = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)]
+    nodes = [n for n in ast.walk(ast.parse(file.read_bytes())) if isinstance(n, ast.ImportFrom)]
     names = {alias.name for node in nodes for alias in node.names}
     return "datasets" if "DATASET_REGISTRY" in names else "trainers"
 
