@@ -35,9 +35,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_path("--config-file", default="", help="YAML of the trainer's settings")
     add_path("--dataset-config-file", default="", help="YAML of the data set")
     add("--trainer", help="name of the method (TRAINER.NAME)")
-    add_path(
-        "--plugin", action="append", default=[], help="file with a method or data set; repeatable"
-    )
+    text = "file with a method or data set; repeatable"
+    add_path("--plugin", action="append", default=[], help=text)
     add_path("--backbone", help="CLIP: a name, a file or 'small' (MODEL.BACKBONE.NAME)")
     add("--head", help="name of a head (MODEL.HEAD.NAME)")
     add("--train-epoch", type=int, help="number of epochs (OPTIM.MAX_EPOCH)")

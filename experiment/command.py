@@ -37,7 +37,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         from dassl.utils.distributed import report  # late: not all commands need it
 
-        report(f"error: {message}. See {self.prog} --help", 2)
+        end = "" if message.endswith("?") else "."
+        report(f"error: {message}{end} See {self.prog} --help", 2)
         self.exit(2)
 
 

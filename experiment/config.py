@@ -206,8 +206,7 @@ def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
         found = typed(value, default, loose=_own_types().get(key) is not type(default))
     except ValueError as error:
         has = "has no value" if value in ("", None) else f"cannot be {value!r:.80}"
-        shown = f", as in {default!r}" if default not in ("", (), [], None) else ""
-        raise ValueError(f"{key} {has} (from {where}): {error}{shown}") from error
+        raise ValueError(f"{key} {has} (from {where}): {error}") from error
     if key in PATHS:
         found = os.path.expanduser(found)
     *nodes, name = key.split(".")
@@ -225,9 +224,7 @@ def _no_leaf(key: str, value: object, leaves: Mapping[str, object], where: str) 
         return (
             f"{key} in {where} has nothing below it: leave it out, or give keys such as {below[0]}"
         )
-    hint = (
-        instead(str(value)) or f"give keys below it, such as '{below[0].removeprefix(key)[1:]}: ..'"
-    )
+    hint = instead(str(value)) or f"give keys below it, such as {below[0]}"
     return f"{key} holds keys, not {value!r:.80} (from {where}): {hint}"
 
 

@@ -39,7 +39,7 @@ def typed(value: object, default: object, loose: bool = False) -> object:
             return found
         if loose and kind is bool and isinstance(found, str):
             return _text(value)
-        raise ValueError(_why(value, kind)) from error
+        raise ValueError(_why(value, default)) from error
 
 
 def guess(value: object) -> object:
@@ -85,12 +85,15 @@ def _number_or_list(value: object, kind: type) -> object:
     return found
 
 
-def _why(value: object, kind: type) -> str:
+def _why(value: object, default: object) -> str:
     """What it must be instead, and how that is written."""
+    kind = type(default)
     words = f"it must be {KINDS.get(kind, kind.__name__)}"
+    if default not in ("", (), [], None):
+        words += f", as in {default!r}"
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     if odd := instead(text):
         return f"{words}; {odd}"
     if kind is str and getattr(value, "line", None):
-        return f"{words}; to be taken as one it stands in quotes, as in {str(value)!r}"
+        return f"{words}; to be taken as one it stands in quotes: {str(value)!r}"
     return words

@@ -77,7 +77,7 @@ def work_of(run: Run) -> Work:
     images = round(test * asked / classes)
     if "--eval-only" in words:
         return Work(0, 0, asked, images)
-    cfg = yaml.safe_load(Path(said["--config-file"]).read_text())
+    cfg = yaml.safe_load(Path(said["--config-file"]).read_text(encoding="utf-8"))
     batch, epochs = cfg["DATALOADER"]["TRAIN_X"]["BATCH_SIZE"], cfg["OPTIM"]["MAX_EPOCH"]
     pictures = asked * int(said["DATASET.NUM_SHOTS"])
     return Work(epochs * max(1, pictures // batch), batch, asked, images)

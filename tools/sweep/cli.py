@@ -17,6 +17,7 @@ import re
 import shlex
 import sys
 import time
+from functools import partial
 from os.path import expanduser
 
 from experiment.command import Parser, guarded, path, positive, printing_stops_nothing
@@ -47,30 +48,19 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def _add_protocol(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add_path = partial(add, type=expanduser)
     add("--methods", nargs="+", required=True, metavar="METHOD", help="trainers, or all")
-    add(
-        "--datasets",
-        type=expanduser,
-        nargs="+",
-        default=["all"],
-        metavar="NAME",
-        help="or YAML files, or all",
-    )
+    add_path("--datasets", nargs="+", default=["all"], metavar="NAME", help="or YAML files, or all")
     add("--seeds", nargs="+", type=_seed, default=[1, 2, 3], metavar="SEED")
     add("--shots", nargs="+", type=_shots, default=[], metavar="K", help="per class; -1: all")
-    add("--source", type=expanduser, default="imagenet", help="cross_dataset: what is trained on")
+    add_path("--source", default="imagenet", help="cross_dataset: what is trained on")
     add("--part", choices=PARTS, help="only training, or only tests of trained weights")
     add("--root", type=path, default=os.environ.get("DATA") or REPO / "data", help="of the data")
     _add_output(parser)
     add("--cfg", help="settings in configs/trainers/<METHOD>/, without .yaml")
-    add("--backbone", type=expanduser, help="CLIP: a name, a file or 'small'")
-    add(
-        "--plugin",
-        type=expanduser,
-        action="append",
-        default=[],
-        help="file with a method or data set; repeatable",
-    )
+    add_path("--backbone", help="CLIP: a name, a file or 'small'")
+    text = "file with a method or data set; repeatable"
+    add_path("--plugin", action="append", default=[], help=text)
     add("--on", choices=["local", "slurm", "foreground"], default="local")
     add("--dry-run", action="store_true", help="only print the plan, and what it will take")
     add("--commands", action="store_true", help="only print the commands")
@@ -113,7 +103,6 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: work(args), args)
 
 
-@printing_stops_nothing()
 def sweep(args: argparse.Namespace) -> int:
     """Expand a protocol and compute what is not finished."""
     output = args.output.absolute()
@@ -149,7 +138,8 @@ def sweep(args: argparse.Namespace) -> int:
     if args.on == "foreground":
         from tools.sweep.foreground import in_foreground
 
-        return in_foreground(output, runs)
+        with printing_stops_nothing():
+            return in_foreground(output, runs)
     return _execute(args, books, runs)
 
 
@@ -162,6 +152,7 @@ def _workers(args: argparse.Namespace) -> int:
     return args.workers or 1
 
 
+@printing_stops_nothing()
 def _execute(args: argparse.Namespace, books: Books, runs: list[Run]) -> int:
     from tools.sweep.driver import run_here, run_on_slurm
     from tools.sweep.local import environments
