@@ -29,9 +29,8 @@ class Parser(argparse.ArgumentParser):
             flag = unknown[0].partition("=")[0]
             known = re.findall(r"--[\w-]+", self.format_usage())
             near = difflib.get_close_matches(flag, known, n=1)
-            self.error(
-                f"unknown: {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else "")
-            )
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unknown: {' '.join(unknown)}{hint}")
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
@@ -80,10 +79,7 @@ def piped(main: Callable[[], int]) -> int:
         _give_up(sys.stdout)
     except OSError as error:  # such as a full disk, where what was printed goes to a file
         _give_up(sys.stdout)
-        print(
-            f"error: not all could be printed: {error}; see what standard output is",
-            file=sys.stderr,
-        )
+        _say(f"error: not all could be printed: {error}; give standard output another place")
         return status or 2
     return status
 

@@ -17,6 +17,7 @@ KINDS = {
     NoneType: "a value",
 }
 NOTHING = ("", "~", "null", "Null", "NULL", "None")
+NO_TEXT = (*NOTHING, "True", "true", "TRUE", "False", "false", "FALSE")  # without quotes
 YES_NO = {  # as YAML has them, in all ways to write them
     **dict.fromkeys(("true", "yes", "on"), True),
     **dict.fromkeys(("false", "no", "off"), False),
@@ -62,13 +63,11 @@ def guess(value: object) -> object:
 
 
 def _text(value: object) -> str:
-    """A text as it is written. What others read as no text, or as one in quotes, is refused."""
+    """A text as it is written; not what its writer takes for none, or for one in quotes."""
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise TypeError("no text")
-    if isinstance(value, Plain):
-        is_none = value in NOTHING or value in ("True", "False", "true", "false", "TRUE", "FALSE")
-        if is_none or (value[0] in QUOTES and value[-1] in QUOTES):
-            raise ValueError("no text")
+    if isinstance(value, Plain) and (value in NO_TEXT or {value[0], value[-1]} <= set(QUOTES)):
+        raise ValueError("no text")
     return str(value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -111,7 +112,8 @@ def run_toy(args: argparse.Namespace) -> int:
     from tools.data.toy import write_toy
 
     folders = write_toy(args.root, args.names, classes=args.classes, train=args.train)
-    print(f"{args.root}: {len(folders)} data sets drawn. Use them: --root {args.root}")
+    root = shlex.quote(str(args.root))
+    print(f"{args.root}: {len(folders)} data sets drawn. Use them: --root {root}")
     return 0
 
 

@@ -90,7 +90,8 @@ _workers: "weakref.WeakKeyDictionary[Any, int]" = weakref.WeakKeyDictionary()  #
 
 def _noting_workers() -> Any:
     """Return the default way to start processes, which notes those that loaders start."""
-    context: Any = multiprocessing.get_context()
+    method = multiprocessing.get_start_method(allow_none=True)  # a plugin may still set one
+    context: Any = multiprocessing.get_context(method or multiprocessing.get_all_start_methods()[0])
 
     def start_noted(*args: Any, **kwargs: Any) -> Any:
         process = context.Process(*args, **kwargs)
