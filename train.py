@@ -157,8 +157,8 @@ def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
     print("** Arguments **")
     for name, value in sorted(vars(args).items()):
         print(f"{name}: {value}")
-    for line in repeated(args.opts):
-        print(f"KEY VALUE: {line}")
+    for line in repeated(args):
+        print(f"Note: {line}")
     print(f"** Config **\n{cfg}")
     for note in notes:
         print(f"per data set: {note}")

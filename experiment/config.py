@@ -133,13 +133,14 @@ def check_tail(args: Namespace) -> None:
         )
 
 
-def repeated(options: list[str]) -> list[str]:
-    """A line for each key of KEY VALUE ... that stands there with several values."""
-    values: dict[str, list[str]] = {}
-    for key, text in zip(options[::2], options[1::2], strict=True):
+def repeated(args: Namespace) -> list[str]:
+    """A line for each key that a command gives several values, by a flag and KEY VALUE ..."""
+    flags = ((key, getattr(args, flag, None)) for flag, key in FLAG_KEYS.items())
+    values: dict[str, list[str]] = {key: [str(value)] for key, value in flags if value is not None}
+    for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
         values.setdefault(key, []).append(text)
     return [
-        f"{key} is given {len(texts)} times, the last one counts: {texts[-1]}"
+        f"{key} is given as {', then '.join(texts)}: the last one counts"
         for key, texts in values.items()
         if len(set(texts)) > 1
     ]

@@ -5,10 +5,12 @@ import os
 
 import pytest
 
+import train
 from experiment.config import default_config, merge_file, repeated
 from experiment.flat import flatten
+from experiment.record import check_continues
 from experiment.typed import typed
-from tests.toy_run import REPO, config
+from tests.toy_run import REPO, build, command, config
 from trainers.yaml_files import Plain, read_as_written, read_yaml
 
 NUMBERS = (0.5, 0)  # keys that have a number with a point, and a whole one
@@ -149,8 +151,24 @@ def test_a_text_may_be_empty_and_begin_with_a_quote():
 
 
 def test_a_key_with_two_values_is_told():
-    options = ["OPTIM.LR", "1", "SEED", "1", "OPTIM.LR", "2", "SEED", "1"]
-    assert repeated(options) == ["OPTIM.LR is given 2 times, the last one counts: 2"]
+    given = [
+        "--seed",
+        "3",
+        "OPTIM.LR",
+        "1",
+        "TASK",
+        "FS",
+        "OPTIM.LR",
+        "2",
+        "TASK",
+        "FS",
+        "SEED",
+        "4",
+    ]
+    assert repeated(train.parse_args(given)) == [
+        "SEED is given as 3, then 4: the last one counts",
+        "OPTIM.LR is given as 1, then 2: the last one counts",
+    ]
 
 
 def test_keys_of_plugins_take_true_false_or_a_text(tmp_path):
@@ -202,6 +220,17 @@ def test_a_tilde_is_the_home_folder(place, tmp_path, monkeypatch):
     cfg = given(tmp_path, text if place == "file" else "", *words[place])
     leaves = dict(flatten(cfg))
     assert {leaves[key] for key in keys} == {os.path.join(tmp_path, "x")}
+
+
+def test_runs_that_kept_the_tilde_are_the_same_runs(toy, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = trained / "config.yaml"
+    file.write_text(file.read_text().replace("PATH: ''", "PATH: ~/own"))
+    arguments = command(toy, "MMRL", tmp_path / "o", opts=("DATASET.PATH", "~/own"))
+    check_continues(config(*arguments, "TRAIN.CHECKPOINT_FREQ", "1")[0], trained)
+    trainer = build(arguments)
+    trainer.load_model(str(trained))
+    assert trainer.source == ("ColoredShapes", str(tmp_path / "own"))
 
 
 def test_files_that_flags_name_may_be_in_the_home_folder(tmp_path, monkeypatch):
