@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiment.command import Parser, piped
+from experiment.command import Parser, path, piped
 from tools.results.against import differences, find_method
 from tools.results.cells import Measure
 from tools.results.exact import METRICS
@@ -45,7 +45,7 @@ from tools.results.tables import ROWS, TEXT_FORMATS, Style, draw_grids
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("directory", type=Path, help="a run, an experiment, or a tree of runs")
+    add("directory", type=path, help="a run, an experiment, or a tree of runs")
     add(
         *("--metric", "--keyword"),
         choices=(*METRICS, "perclass_accuracy"),

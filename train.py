@@ -12,32 +12,36 @@ Everything behind the flags is `KEY VALUE ...` of the config and wins over all e
 import argparse
 import sys
 import time
+from functools import partial
+from os.path import expanduser
 from pathlib import Path
 
 from dassl.utils.collectives import barrier
 from dassl.utils.distributed import is_main, processes, report, world_size
-from experiment.command import Parser
+from experiment.command import Parser, piped, printing_stops_nothing
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog="python train.py", description=__doc__)
     add = parser.add_argument
-    add("--root", help="folder of the data sets (DATASET.ROOT)")
-    add("--output-dir", help="folder of this run (OUTPUT_DIR)")
-    add("--resume", help="continue the run in this folder (RESUME)")
+    add_path = partial(add, type=expanduser)  # shells leave ~ alone in --flag=~/here
+    add_path("--root", help="folder of the data sets (DATASET.ROOT)")
+    add_path("--output-dir", help="folder of this run (OUTPUT_DIR)")
+    add_path("--resume", help="continue the run in this folder (RESUME)")
     add("--seed", type=int, help="seed of everything random; negative: not seeded (SEED)")
     add("--source-domains", nargs="+", help="source domains (DATASET.SOURCE_DOMAINS)")
     add("--target-domains", nargs="+", help="target domains (DATASET.TARGET_DOMAINS)")
     add("--transforms", nargs="+", help="augmentations (INPUT.TRANSFORMS)")
-    add("--config-file", default="", help="YAML of the trainer's settings")
-    add("--dataset-config-file", default="", help="YAML of the data set")
+    add_path("--config-file", default="", help="YAML of the trainer's settings")
+    add_path("--dataset-config-file", default="", help="YAML of the data set")
     add("--trainer", help="name of the method (TRAINER.NAME)")
-    add("--plugin", action="append", default=[], help="file with a method or data set; repeatable")
-    add("--backbone", help="CLIP: a name, a file or 'small' (MODEL.BACKBONE.NAME)")
+    text = "file with a method or data set; repeatable"
+    add_path("--plugin", action="append", default=[], help=text)
+    add_path("--backbone", help="CLIP: a name, a file or 'small' (MODEL.BACKBONE.NAME)")
     add("--head", help="name of a head (MODEL.HEAD.NAME)")
     add("--train-epoch", type=int, help="number of epochs (OPTIM.MAX_EPOCH)")
     add("--eval-only", action="store_true", help="test only, with the weights of --model-dir")
-    add("--model-dir", default="", help="folder of the training run to test")
+    add_path("--model-dir", default="", help="folder of the training run to test")
     add("--load-epoch", type=int, help="epoch to load from --model-dir; default: the newest")
     add("--no-train", action="store_true", help="build everything, then stop")
     add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="options of the config")
@@ -47,7 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """0 when done, 2 for bad input, 3 for a loss, weight or answer that is infinite or NaN, 75 when
     a signal stopped the run, 130 when Ctrl-C did; after these two the same command continues."""
-    with processes():
+    with printing_stops_nothing(), processes():
         return exit_code(parse_args(argv))
 
 
@@ -148,10 +152,13 @@ def check_data(cfg) -> None:
 
 def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
     from dassl.utils import collect_env_info
+    from experiment.config import repeated
 
     print("** Arguments **")
     for name, value in sorted(vars(args).items()):
         print(f"{name}: {value}")
+    for line in repeated(args):
+        print(f"Note: {line}")
     print(f"** Config **\n{cfg}")
     for note in notes:
         print(f"per data set: {note}")
@@ -221,4 +228,4 @@ def load_weights(trainer, args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

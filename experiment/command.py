@@ -1,10 +1,14 @@
-"""What the commands of this project share: words for wrong flags and errors, and exit codes."""
+"""What the commands of this project share: paths, wrong flags, errors, exit codes, terminals."""
 
 import argparse
+import difflib
 import os
+import re
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+from typing import NoReturn, TextIO
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,10 +21,23 @@ class Parser(argparse.ArgumentParser):
         text = "show the traceback of an error"
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=text)
 
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            known = re.findall(r"--[\w-]+", self.format_usage())
+            near = difflib.get_close_matches(flag, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unknown: {' '.join(unknown)}{hint}")
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         from dassl.utils.distributed import report  # late: not all commands need it
 
-        report(f"error: {message}. See {self.prog} --help", 2)
+        end = "" if message.endswith("?") else "."
+        report(f"error: {message}{end} See {self.prog} --help", 2)
         self.exit(2)
 
 
@@ -32,28 +49,66 @@ def guarded(
     try:
         return work() or 0
     except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
+        _say(interrupted)
         return 130
     except BrokenPipeError:
         raise  # `piped` takes it
     except (ValueError, OSError, FloatingPointError) as error:
         if getattr(args, "debug", False):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 3 if isinstance(error, FloatingPointError) else 2
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # the exit code says it, too
+        print(text, file=sys.stderr, flush=True)
 
 
 def piped(main: Callable[[], int]) -> int:
     """The exit code of `main`; 0 where what it prints goes to something that has read enough."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # terminals without '±', odd file names
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed when the process began
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        # terminals without '±', odd file names
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+    status = 0
     try:
         status = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _give_up(sys.stdout)
+    except OSError as error:  # such as a full disk, where what was printed goes to a file
+        _give_up(sys.stdout)
+        _say(f"error: not all could be printed: {error}; give standard output another place")
+        return status or 2
     return status
+
+
+@contextmanager
+def printing_stops_nothing() -> Iterator[None]:
+    """Within, work goes on where nobody can read any more what it prints."""
+    from dassl.utils.logger import Logger  # late: not all commands need it
+
+    out, err = sys.stdout, sys.stderr
+    with redirect_stdout(Logger(console=out)), redirect_stderr(Logger(console=err)):
+        yield
+    for stream in (out, err):
+        try:
+            stream.flush()
+        except OSError:
+            _give_up(stream)
+
+
+def _give_up(stream: TextIO) -> None:
+    """Have the rest of what is printed go nowhere, so that it fails no more."""
+    with suppress(OSError, ValueError):  # no file, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def path(text: str) -> Path:
+    """The type of a flag that is a path: ~ is the home folder, also in --flag=~/here."""
+    return Path(os.path.expanduser(text))
 
 
 def positive(text: str) -> int:

@@ -7,28 +7,29 @@ Later ones win:
 """
 
 import difflib
+import os
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 
 from yacs.config import CfgNode
 
+from common.punctuation import instead
 from dassl.config import clean_cfg, get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import check_availability
 from experiment.flat import flatten
 from experiment.plugins import import_plugins, told
+from experiment.typed import typed
 from experiment.values import check_values
-from trainers.yaml_files import read_yaml
+from trainers.yaml_files import Plain, read_as_written, read_yaml
 
-KINDS = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    tuple: "a list",
-    list: "a list",
+PATHS = {
+    *("OUTPUT_DIR", "RESUME", "DATASET.ROOT", "DATASET.PATH"),
+    *("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS"),
 }
 FLAG_KEYS = {
     "root": "DATASET.ROOT",
@@ -108,16 +109,51 @@ def _with_command_line(cfg: CfgNode, args: Namespace) -> CfgNode:
         value = getattr(args, flag, None)
         if value is not None:
             set_key(cfg, key, value, f"--{flag.replace('_', '-')}")
+    check_tail(args)
+    for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
+        plain = Plain(text) if isinstance(text, str) and text else text
+        set_key(cfg, key, plain, "the command line")
+    return cfg
+
+
+def check_tail(args: Namespace) -> None:
+    """ValueError for a tail that is not KEY VALUE ..., which says what it seems to be instead."""
+    flags = {f"--{name.replace('_', '-')}" for name in vars(args)} | {"--debug", "--help"}
+    for word in filter(lambda word: isinstance(word, str), args.opts):  # Python gives values, too
+        flag = word.partition("=")[0]
+        if flag in flags:
+            raise ValueError(
+                f"{flag} must stand before the first KEY VALUE, which is {args.opts[0]} here"
+            )
+        if word.startswith("--"):
+            raise ValueError(f"unknown flag {flag!r}{_near(flag, flags)}; see train.py --help")
+        if word[:1] in ("'", '"') and word.count(word[0]) == 1 and " " not in word:
+            raise ValueError(
+                f"a value with spaces was cut into words at {word}: put it into a YAML file of "
+                "your own, which train.py takes as --config-file or --dataset-config-file, and "
+                "scripts take in place of a data set's name; quotes in OPTS do not hold it together"
+            )
+    for key in args.opts[::2]:
+        if "=" in key:
+            raise ValueError(f"{key!r} must be written with a space: {key.replace('=', ' ', 1)}")
     if len(args.opts) % 2:
         raise ValueError(
             f"the options at the end must be pairs KEY VALUE, but {args.opts[-1]!r} stands alone: "
             "give every key a value"
         )
+
+
+def repeated(args: Namespace) -> list[str]:
+    """A line for each key that a command gives several values, by a flag and KEY VALUE ..."""
+    flags = ((key, getattr(args, flag, None)) for flag, key in FLAG_KEYS.items())
+    values: dict[str, list[str]] = {key: [str(value)] for key, value in flags if value is not None}
     for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
-        if key.startswith("-"):
-            raise ValueError(f"unknown flag {key!r}; see python train.py --help")
-        set_key(cfg, key, text, "the command line")
-    return cfg
+        values.setdefault(key, []).append(text)
+    return [
+        f"{key} is given as {', then '.join(texts)}: the last one counts"
+        for key, texts in values.items()
+        if len(set(texts)) > 1
+    ]
 
 
 def own_part(cfg: CfgNode) -> CfgNode:
@@ -137,7 +173,7 @@ def merge_file(cfg: CfgNode, file: Path) -> None:
         near = sorted(f.name for f in folder.glob("*.yaml"))
         there = f"choose from those in {folder}: {', '.join(near)}" if near else "give a YAML file"
         raise FileNotFoundError(f"there is no config file {file}; {there}")
-    for key, value in flatten(read_yaml(file)):
+    for key, value in flatten(read_as_written(file)):
         set_key(cfg, key, value, str(file))
 
 
@@ -158,44 +194,58 @@ def merge_per_dataset(cfg: CfgNode, table: Path, task: str, dataset: str) -> lis
     """Merge the entry for a protocol and data set, if the table has one; a line per key."""
     if not table.is_file():
         return []
-    tree = read_yaml(table)
+    tree = read_as_written(table)
     for level in (task, dataset):
         tree = tree.get(level, {})
         if not isinstance(tree, dict):
             raise ValueError(f"{table}: expected keys and values below {level}, not {tree!r:.80}")
     for key, value in tree.items():
         set_key(cfg, key, value, str(table))
-    return [f"{key} = {value} (from {table}, {task}, {dataset})" for key, value in tree.items()]
+    leaves = dict(flatten(cfg))
+    return [f"{key} = {leaves[key]} (from {table}, {task}, {dataset})" for key in tree]
 
 
 def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
     """Set one dotted key; ValueError for a key or type that does not exist."""
     leaves = dict(flatten(cfg))
+    first = value[0] if isinstance(value, list) and value else value
+    where = f"{source}, line {first.line}" if getattr(first, "line", None) else source
     if key not in leaves:
-        close = difflib.get_close_matches(key, leaves, n=1, cutoff=0.6)
-        hint = f"did you mean {close[0]}?" if close else "see the keys that every run prints"
-        raise ValueError(f"unknown config key {key!r} in {source}; {hint}")
+        raise ValueError(_no_leaf(key, value, leaves, where))
+    default = leaves[key]
     try:
-        cfg.merge_from_list([key, _as(type(leaves[key]), value)])
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        kind, example = KINDS[type(leaves[key])], leaves[key]
-        shown = f", as in {example!r}" if example not in ("", (), []) else ""
-        raise ValueError(
-            f"{key} cannot be {value!r:.80} (from {source}): it must be {kind}{shown}"
-        ) from error
+        found = typed(value, default, loose=_own_types().get(key) is not type(default))
+    except ValueError as error:
+        has = "has no value" if value in ("", None) else f"cannot be {value!r:.80}"
+        raise ValueError(f"{key} {has} (from {where}): {error}") from error
+    if key in PATHS:
+        found = os.path.expanduser(found)
+    *nodes, name = key.split(".")
+    reduce(getitem, nodes, cfg)[name] = found
 
 
-def _as(kind: type, value: object) -> object:
-    """Spare people two of yacs' refusals: `1` for a number with a point, `123` for a text.
+def _no_leaf(key: str, value: object, leaves: Mapping[str, object], where: str) -> str:
+    below = [leaf for leaf in leaves if leaf.startswith(f"{key}.")]
+    if not below:
+        hint = (
+            instead(key) or _near(key, leaves).lstrip("; ") or "see the keys that every run prints"
+        )
+        return f"unknown config key {key!r} in {where}; {hint}"
+    if value in ("", None):
+        return (
+            f"{key} in {where} has nothing below it: leave it out, or give keys such as {below[0]}"
+        )
+    hint = instead(str(value)) or f"give keys below it, such as {below[0]}"
+    return f"{key} holds keys, not {value!r:.80} (from {where}): {hint}"
 
-    And refuse what yacs would let in: nothing at all, and whole structures for a text.
-    """
-    if value is None or (isinstance(value, str) and value.strip() == "None" and kind is not str):
-        raise ValueError("no value")
-    if kind is float:
-        return float(value)
-    if kind is str:
-        if not isinstance(value, str | int | float):
-            raise ValueError("not a text")
-        return repr(str(value))
-    return value
+
+def _near(word: str, known: Iterable[str]) -> str:
+    by_capitals = {name.upper(): name for name in known}
+    close = difflib.get_close_matches(word.upper(), by_capitals, n=1, cutoff=0.6)
+    return f"; did you mean {by_capitals[close[0]]}?" if close else ""
+
+
+@cache
+def _own_types() -> dict[str, type]:
+    """Of the keys that are there without plugins."""
+    return {key: type(value) for key, value in flatten(default_config())}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import platform
 import subprocess
 from contextlib import suppress
@@ -78,12 +79,14 @@ def remove_empty(folders: list[Path]) -> None:
 
 def check_continues(cfg: CfgNode, directory: Path) -> None:
     """ValueError when `directory` holds a run of another config, whose weights would be resumed."""
-    from experiment.config import read_yaml
+    from experiment.config import PATHS, read_yaml
 
     file = directory / "config.yaml"
     if not file.is_file() or not holds_checkpoints(directory):
         return
     before = EARLIER | dict(flatten(read_yaml(file)))
+    for key in PATHS & before.keys():  # older runs kept the ~
+        before[key] = os.path.expanduser(str(before[key]))
     now = dict(flatten(yaml.safe_load(cfg.dump())))
     keys = sorted((before.keys() & now.keys()) - INCIDENTAL)
     differ = [

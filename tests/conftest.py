@@ -1,6 +1,7 @@
 """Shared by all tests: pictures and tiny CLIPs, drawn once per session; runs on them."""
 
 import shutil
+import signal
 import warnings
 
 import pytest
@@ -11,6 +12,16 @@ with warnings.catch_warnings():
     import clip  # noqa: F401
 
 torch.set_num_threads(1)  # everything here is small
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Ctrl-C acts, also on child processes, where a shell in the background has it ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

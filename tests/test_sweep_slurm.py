@@ -52,6 +52,13 @@ def test_options_of_jobs(tmp_path):
     assert "account" not in options
     expected = {"requeue": True, "kill-on-invalid-dep": "yes", "nice": 100}
     assert options["additional_parameters"] == expected
+    file.write_text("time: 1:30:00\nadditional_parameters: {time-min: 30:00, exclusive: yes}\n")
+    options = read_options(file, {})
+    assert options["time"] == "1:30:00"  # and refused: minutes are wanted; YAML says 5400
+    assert (
+        options["additional_parameters"].items() >= {"time-min": "30:00", "exclusive": True}.items()
+    )
+    file.write_text("additional_parameters: {nice: 100}")
     more = read_options(file, {}, ["--qos=low", "nice=5"])["additional_parameters"]
     assert more == expected | {"qos": "low", "nice": "5"}
     with pytest.raises(ValueError, match="--slurm-option qos is not NAME=VALUE"):

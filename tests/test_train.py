@@ -1,8 +1,10 @@
 """The command `train.py`: what it refuses, what it leaves behind, how it goes on."""
 
 import json
+import os
 import subprocess
 import sys
+from shutil import copytree
 
 import pytest
 import torch
@@ -134,3 +136,26 @@ def test_help_does_not_wait_for_torch():
         [sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_that_is_gone_or_not_utf8_costs_no_result(encoding, toy, tmp_path, monkeypatch):
+    """Names that it cannot show are printed after the test and before the results are written."""
+    names = {"red_square": "chêne", "blue_square": "木"}
+    for source, name in names.items():
+        copytree(toy / "colored_shapes/images" / source, tmp_path / "own" / name)
+    own = ("DATASET.NAME", "ImageFolder", "DATASET.PATH", str(tmp_path / "own"))
+    opts = (*own, "DATASET.SUBSAMPLE_CLASSES", "all", "TEST.PER_CLASS_RESULT", "True")
+    read, write = os.pipe()
+    if encoding == "ascii":
+        os.close(read)  # head -1 has read enough
+    with open(write, "w", encoding=encoding) as console:
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, console)
+        status = train.main(command(toy, "ZeroshotCLIP", tmp_path / "run", opts=opts))
+    assert status == 0
+    assert json.loads((tmp_path / "run/results.json").read_text())["total"] > 0
+    assert "(木)" in (tmp_path / "run/log.txt").read_text(encoding="utf-8")
+    if encoding == "latin-1":
+        with open(read, "rb") as printed:
+            assert "(chêne)" in (told := printed.read().decode(encoding)) and "\\u6728" in told

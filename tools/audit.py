@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiment.command import Parser, guarded
+from experiment.command import Parser, guarded, piped
 
 # Findings that cannot be mended here: id -> why. Anything else is to be mended by an update.
 KNOWN: dict[str, str] = {}
@@ -83,4 +83,4 @@ def findings(entries: list[dict]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

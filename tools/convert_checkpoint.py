@@ -26,7 +26,7 @@ from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint, what_it_is
-from experiment.command import Parser, guarded
+from experiment.command import Parser, guarded, path, piped, printing_stops_nothing
 from experiment.config import default_config, read_yaml
 from frozen_clip.finite import check_finite
 from trainers.checkpoints import find_checkpoint, plain_tensors
@@ -40,8 +40,8 @@ FILE = re.compile(r".*\.(pth|pt|safetensors)|.*\.pth\.tar(-\w+)?")
 def main(argv: list[str] | None = None) -> int:
     """0 when written, 2 when something is wrong with IN, OUT or the flags."""
     parser = Parser(prog="python -m tools.convert_checkpoint", description=__doc__)
-    parser.add_argument("source", metavar="IN", type=Path)
-    parser.add_argument("target", metavar="OUT", type=Path)
+    parser.add_argument("source", metavar="IN", type=path)
+    parser.add_argument("target", metavar="OUT", type=path)
     parser.add_argument("--to", choices=KINDS, help="default: by the name of OUT, else ours")
     parser.add_argument("--trainer", help="whose learner it is, where that is not clear")
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: run(args), args)
 
 
+@printing_stops_nothing()
 def run(args: argparse.Namespace) -> None:
     default_config()  # registers the trainers
     print(convert(args.source, args.target, args.to, args.trainer, args.force))
@@ -185,4 +186,4 @@ def _named_in(source: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiment.command import Parser, guarded
+from experiment.command import Parser, guarded, piped, printing_stops_nothing
 from tools.sweep import cli as sweep
 from tools.sweep.protocols import trainer_named
 
@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: run(args.methods or METHODS), args)
 
 
+@printing_stops_nothing()
 def run(methods: Sequence[str]) -> int:
     """Draw, sweep, and print what was found."""
     flags = [*("--methods", *methods), *("--datasets", "colored_shapes"), *("--cfg", "small")]
@@ -52,4 +53,4 @@ def run(methods: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -4,6 +4,7 @@ A trainer names its config node and its learner's file, and builds a `Method`; e
 about devices, precision and checkpoints is here and nowhere else.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -270,7 +271,8 @@ class CLIPTrainer(TrainerX):
             check_settings(self.cfg, trained, keys, path)
         source = trained.get("DATASET")
         source = source if isinstance(source, dict) else {}
-        self.source = (source.get("NAME", "ImageNet"), source.get("PATH", ""))
+        path_there = os.path.expanduser(str(source.get("PATH", "")))  # older runs kept the ~
+        self.source = (source.get("NAME", "ImageNet"), path_there)
         state = self.public.own_names(read_checkpoint(path))
         load_strictly(self.method.learner, state, path, self._keys_of_axes())
         print(f"Loaded {path}")

@@ -1,13 +1,49 @@
 """Reads YAML files that may come from anyone: config files, and what a run has left of its own."""
 
+import re
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import yaml
+
+from common.punctuation import instead
+from common.text_files import SPACES, plain_spaces, read_text
 
 MOST_BYTES = 1 << 20
 MOST_LEVELS = 50
 MOST_VALUES = 100_000  # after aliases are written out: a few lines can stand for billions
+_SPACE = f"[ {''.join(map(chr, SPACES))}]"
+_LINE_START = re.compile(rf"^{_SPACE}*(?:[\w.]+:{_SPACE}+)?", re.MULTILINE)
+_SLOW, _FAST = yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Plain(str):
+    """A value without quotes, as it is written: what it means depends on the key."""
+
+    line: int | None = None  # of a file
+
+
+def _plain(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    if node.style:  # quoted, or a block: a text for certain
+        return str(node.value)
+    value = Plain(node.value.strip())  # of no-break spaces; there are no others
+    value.line = node.start_mark.line + 1
+    return value
+
+
+class _AsWritten:
+    """Mixed into a loader: of what is written without quotes nothing is a number, date or null."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        "<": _SLOW.yaml_implicit_resolvers["<"]
+    }  # a key that merges
+    yaml_constructors: ClassVar = {**_SLOW.yaml_constructors, "tag:yaml.org,2002:str": _plain}
+
+
+class _SlowAsWritten(_AsWritten, _SLOW): ...
+
+
+class _FastAsWritten(_AsWritten, _FAST): ...
 
 
 def read_yaml(file: Path) -> dict:
@@ -16,13 +52,20 @@ def read_yaml(file: Path) -> dict:
     ValueError that names the file for one that is no YAML, holds something else, sets a key
     twice, or is larger than any settings are.
     """
-    if file.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{file} is larger than any file of settings: is it the right one?")
+    return _read(file, _FAST, _SLOW)
+
+
+def read_as_written(file: Path) -> dict:
+    """As `read_yaml`, but with `Plain` for all that is written without quotes."""
+    return _read(file, _FastAsWritten, _SlowAsWritten)
+
+
+def _read(file: Path, fast: type, slow: type) -> dict:
+    text = _LINE_START.sub(lambda start: plain_spaces(start[0]), read_text(file, MOST_BYTES))
     try:
-        tree = _tree(file.read_text(encoding="utf-8"))
+        tree = _tree(text, fast, slow)
     except (yaml.YAMLError, ValueError) as error:
-        remedy = "use spaces, not tabs" if r"'\t'" in str(error) else "correct it there"
-        raise ValueError(f"{file} is not valid YAML: {error}; {remedy}") from error
+        raise ValueError(f"{file} is not valid YAML: {error}; {_remedy(error, text)}") from error
     if not isinstance(tree, dict):
         raise ValueError(
             f"{file} must hold keys and values, as in 'OPTIM: {{LR: 0.01}}', but holds a "
@@ -31,11 +74,19 @@ def read_yaml(file: Path) -> dict:
     return tree
 
 
-def _tree(text: str) -> object:
+def _remedy(error: Exception, text: str) -> str:
+    if r"'\t'" in str(error):
+        return "use spaces, not tabs"
+    mark = getattr(error, "problem_mark", None)
+    near = text.split("\n")[max(mark.line - 1, 0) : mark.line + 1] if mark else []
+    return instead("".join(line.partition("#")[0] for line in near)) or "correct it there"
+
+
+def _tree(text: str, fast: type, slow: type) -> object:
     try:
-        return _checked(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return _checked(text, fast)
     except yaml.YAMLError:  # read by the slow one, whose message shows the line
-        return _checked(text, yaml.SafeLoader)
+        return _checked(text, slow)
 
 
 def _checked(text: str, kind: type) -> object:

@@ -51,8 +51,9 @@ FILES = (
         "SEED: 1\nTASK: FS\nSEED: 2\n", "line 3 .*'SEED' a second time, first in line 1", id="twice"
     ),
     yaml("OPTIM: {LRR: 3}", "'OPTIM.LRR'", "did you mean OPTIM.LR", id="key"),
-    yaml("OPTIM: {LR: }", "OPTIM.LR cannot be None", "a number", id="null"),
-    yaml("OPTIM: 5", "unknown config key 'OPTIM'", "did you mean OPTIM", id="node"),
+    yaml("OPTIM: {LR: }", "OPTIM.LR has no value", "line 1", "a number", id="null"),
+    yaml("OPTIM: 5", "OPTIM holds keys, not '5'", "line 1", "such as OPTIM.NAME", id="node"),
+    yaml("OPTIM:\n  LR： 5", "OPTIM holds keys", r"U\+FF1A.*plain ':'", "line 2", id="wide colon"),
     Wrong("yaml is a folder", (), ("no config file", "give"), flags=("--config-file", "{tmp}")),
     # checkpoints
     Wrong(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from experiment.command import Parser, guarded, positive
+from experiment.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 
 REPO = Path(__file__).parents[2]
 SIZES = ((10, 4), (50, 4), (100, 8), (500, 8))  # classes, batch
@@ -132,11 +132,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--sizes", nargs="+", type=size, metavar="CLASSESxBATCH", help="only these, such as 100x8")
     add("--compile", action="store_true", help="measure ours with TRAIN.COMPILE too")
     add("--steps", type=positive, default=3, help="timed steps per process")
-    add("--json", type=Path, help="also write all numbers to this file")
+    add("--json", type=path, help="also write all numbers to this file")
     args = parser.parse_args(argv)
     return guarded(lambda: measure_all(args), args)
 
 
+@printing_stops_nothing()
 def measure_all(args: argparse.Namespace) -> None:
     if args.json and not args.json.parent.is_dir():  # it is written last, after minutes
         raise FileNotFoundError(
@@ -161,9 +162,9 @@ def measure_all(args: argparse.Namespace) -> None:
         case |= {"steps": args.steps, "device": device}
         record.append(case | compare(case, args.rounds, sides_of(case, args.compile)))
         print("  ".join(row(record[-1])), flush=True)
-    print(table([row(case) for case in record]), *growth(record), sep="\n")
     if args.json:
-        args.json.write_text(json.dumps(record, indent=1, allow_nan=False))
+        args.json.write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+    print(table([row(case) for case in record]), *growth(record), sep="\n")
 
 
 def sides_of(case: dict, compiled: bool) -> list[str]:
@@ -183,4 +184,4 @@ def size(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

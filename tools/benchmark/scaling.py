@@ -29,7 +29,7 @@ import numpy as np
 import yaml
 from tabulate import tabulate
 
-from experiment.command import Parser, guarded, positive
+from experiment.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 from tools.data.catalogue import catalogue
 from tools.sweep.books import Books
 from tools.sweep.driver import run_here
@@ -77,7 +77,7 @@ def work_of(run: Run) -> Work:
     images = round(test * asked / classes)
     if "--eval-only" in words:
         return Work(0, 0, asked, images)
-    cfg = yaml.safe_load(Path(said["--config-file"]).read_text())
+    cfg = yaml.safe_load(Path(said["--config-file"]).read_text(encoding="utf-8"))
     batch, epochs = cfg["DATALOADER"]["TRAIN_X"]["BATCH_SIZE"], cfg["OPTIM"]["MAX_EPOCH"]
     pictures = asked * int(said["DATASET.NUM_SHOTS"])
     return Work(epochs * max(1, pictures // batch), batch, asked, images)
@@ -205,15 +205,16 @@ def plans_of(method: str) -> dict[str, list[Run]]:
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m tools.benchmark.scaling", description=__doc__)
     add = parser.add_argument
-    add("measured", type=Path, metavar="STEPS.json", help="what `tools.benchmark --json` wrote")
+    add("measured", type=path, metavar="STEPS.json", help="what `tools.benchmark --json` wrote")
     add("--devices", nargs="+", type=positive, default=[1, 8, 64])
     add("--runs", type=positive, default=10_000, help="that do nothing, for the scheduler")
     args = parser.parse_args(argv)
     return guarded(lambda: measure_all(args), args)
 
 
+@printing_stops_nothing()
 def measure_all(args: argparse.Namespace) -> None:
-    record = json.loads(args.measured.read_text())
+    record = json.loads(args.measured.read_text(encoding="utf-8"))
     pairs = dict.fromkeys((case["method"], case["precision"]) for case in record)
     speeds = {pair: fitted(record, *pair) for pair in pairs}
     if not any(speeds.values()):
@@ -244,4 +245,4 @@ def measure_all(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

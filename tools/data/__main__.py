@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
-from experiment.command import Parser, guarded, positive
+from experiment.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 from tools.data.catalogue import Entry, catalogue, find_entry
 
 
@@ -24,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         if name != "toy":
             text = "folder of the data sets (default: $DATA, else data; now %(default)s)"
-            command.add_argument("--root", type=Path, default=Path(default), help=text)
+            command.add_argument("--root", type=path, default=default, help=text)
         return command
 
     add("list", "each data set: present, incomplete or missing, with its numbers of images")
@@ -34,9 +35,9 @@ def parser() -> argparse.ArgumentParser:
     get = add("download", "get what is missing of a data set")
     get.add_argument("name", metavar="NAME", help="as in configs/datasets")
     text = "a file that you have: one of the set's files, or an archive with some; repeatable"
-    get.add_argument("--from", dest="given", type=Path, action="append", default=[], help=text)
+    get.add_argument("--from", dest="given", type=path, action="append", default=[], help=text)
     toy = add("toy", "draw all data sets, small, in their real layouts")
-    toy.add_argument("root", type=Path, help="folder to draw into, not that of real data")
+    toy.add_argument("root", type=path, help="folder to draw into, not that of real data")
     toy.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     toy.add_argument("--classes", type=positive, default=8)
     toy.add_argument("--train", type=positive, default=20, help="training images a class")
@@ -93,6 +94,7 @@ def has_split_file(entry: Entry, root: Path) -> bool:
     return all((root / entry.folder / name).is_file() for name in names)
 
 
+@printing_stops_nothing()
 def run_download(args: argparse.Namespace) -> int:
     from tools.data.download import advice, download
 
@@ -105,15 +107,17 @@ def run_download(args: argparse.Namespace) -> int:
     return 0
 
 
+@printing_stops_nothing()
 def run_toy(args: argparse.Namespace) -> int:
     from tools.data.toy import write_toy
 
     folders = write_toy(args.root, args.names, classes=args.classes, train=args.train)
-    print(f"{args.root}: {len(folders)} data sets drawn. Use them: --root {args.root}")
+    root = shlex.quote(str(args.root))
+    print(f"{args.root}: {len(folders)} data sets drawn. Use them: --root {root}")
     return 0
 
 
 COMMANDS = {"list": run_list, "verify": run_verify, "download": run_download, "toy": run_toy}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

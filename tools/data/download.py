@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -177,7 +178,7 @@ def advice(entry: Entry, root: Path, problems: Sequence[str]) -> str:
     lines += [line for line in entry.by_hand.splitlines() if line]
     lines += [
         "Then: python -m tools.data download "
-        f"{entry.config} --root {root} --from FILE [--from FILE ..]",
+        f"{entry.config} --root {shlex.quote(str(root))} --from FILE [--from FILE ..]",
     ]
     if any(source.file.startswith("split_zhou") for source in entry.missing(root)):
         lines.append(

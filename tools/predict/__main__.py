@@ -11,32 +11,35 @@ at the end, and the exit code is then 1.
 import argparse
 import json
 import sys
+from functools import partial
+from os.path import expanduser
 from pathlib import Path
 
 from common.text_files import read_text
-from experiment.command import Parser, guarded, piped
+from experiment.command import Parser, guarded, path, piped
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog="python -m tools.predict", description=__doc__)
     add = parser.add_argument
-    add("pictures", nargs="*", metavar="IMAGE|FOLDER")
-    add("--model-dir", type=Path, required=True, metavar="RUN", help="folder of a training run")
+    add_path = partial(add, type=expanduser)
+    add_path("pictures", nargs="*", metavar="IMAGE|FOLDER")
+    add("--model-dir", type=path, required=True, metavar="RUN", help="folder of a training run")
     add("--topk", type=int, default=5, metavar="K", help="classes to show (default: %(default)s)")
     add("--json", action="store_true", help="print JSON instead of a table")
-    add("--classes", help="'a,b,c' or a file with a name a line: choose from these instead")
+    add_path("--classes", help="'a,b,c' or a file with a name a line: choose from these instead")
     add("--template", help="the sentence around the names, such as 'a photo of a {}.'")
     add("--device", help="cpu, cuda, cuda:1 or mps (default: cuda if there is one)")
     add("--precision", help="fp32, amp or fp16 (default: the run's)")
     add("--batch-size", type=int, metavar="N", help="pictures at a time (default: the run's)")
     add("--workers", type=int, metavar="N", help="processes that read (default: as many as help)")
     add("--load-epoch", type=int, metavar="N", help="checkpoint (default: the one tested)")
-    add("--backbone", help="CLIP's weights, if they are not where the run had them")
+    add_path("--backbone", help="CLIP's weights, if they are not where the run had them")
     add("--exif-orientation", help="apply or ignore (default: what the run did)")
-    add("--root", help="folder of the data sets, for a run without classes.json")
-    add("--plugin", action="append", default=[], help="file the run was given; repeatable")
+    add_path("--root", help="folder of the data sets, for a run without classes.json")
+    add_path("--plugin", action="append", default=[], help="file the run was given; repeatable")
     add("--no-cache", action="store_true", help="keep no text features in the run's folder")
-    add("--export", type=Path, metavar="DIR", help="write the image side and the class matrix")
+    add("--export", type=path, metavar="DIR", help="write the image side and the class matrix")
     return parser.parse_args(argv)
 
 
@@ -103,19 +106,19 @@ def predict(classifier, args: argparse.Namespace) -> int:
     paths, skipped = find_pictures(args.pictures)
     answers = {}
     stream = classifier.stream(paths, args.topk, args.workers)
-    for path, found in tqdm(stream, total=len(paths), unit=" pictures", leave=False, disable=None):
+    for name, found in tqdm(stream, total=len(paths), unit=" pictures", leave=False, disable=None):
         if isinstance(found, str):
-            skipped.append(Skipped(path, found))
+            skipped.append(Skipped(name, found))
         else:
-            answers[path] = found
+            answers[name] = found
     if args.json:
         print(as_json(classifier, answers, skipped))
     elif answers:
         print(as_table(answers))
     if skipped:
         print(f"skipped {len(skipped)}:", file=sys.stderr)
-        for path, why in skipped:
-            print(f"  {path}: {why}", file=sys.stderr)
+        for name, why in skipped:
+            print(f"  {name}: {why}", file=sys.stderr)
     if classifier.tilted and args.exif_orientation is None:
         print(
             f"note: {len(classifier.tilted)} images, first {classifier.tilted[0]}, are not upright "

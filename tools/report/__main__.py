@@ -14,16 +14,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiment.command import Parser, guarded
+from experiment.command import Parser, guarded, path, piped
 from tools.results import Measure, find_runs
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m tools.report", description=__doc__)
     add = parser.add_argument
-    add("output", type=Path, help="a folder of runs, such as output/")
-    add("-o", "--out", type=Path, default=Path("report.html"), help="the page (%(default)s)")
-    add("--plots", type=Path, metavar="DIR", help="write the figures there too, as SVG files")
+    add("output", type=path, help="a folder of runs, such as output/")
+    add("-o", "--out", type=path, default=Path("report.html"), help="the page (%(default)s)")
+    add("--plots", type=path, metavar="DIR", help="write the figures there too, as SVG files")
     add(
         "--metric",
         choices=("accuracy", "macro_f1", "error"),
@@ -106,6 +106,4 @@ def write_report(given: argparse.Namespace, runs: list) -> list[str]:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # terminals without '–', odd file names
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from clip.model import CLIP
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from experiment.command import Parser, guarded, positive
+from experiment.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 from tools.small_clip import weights
 from tools.small_clip.evaluate import GROUPS, TEMPLATE, accuracy, report
 from tools.small_clip.pictures import augment, draw_pool
@@ -44,7 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=positive, default=2, help="torch threads, drawing processes"
     )
-    parser.add_argument("--out", type=Path, default=weights.WEIGHTS)
+    parser.add_argument("--out", type=path, default=weights.WEIGHTS)
     return parser.parse_args(argv)
 
 
@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: pretrain(args), args)
 
 
+@printing_stops_nothing()
 def pretrain(args: argparse.Namespace) -> None:
     if not args.out.parent.is_dir():
         raise FileNotFoundError(f"--out {args.out}: there is no folder {args.out.parent}; make it")
@@ -175,4 +176,4 @@ def progress(model: CLIP, ids: np.ndarray, step: int, loss: float, log: Log) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -17,9 +17,10 @@ import re
 import shlex
 import sys
 import time
-from pathlib import Path
+from functools import partial
+from os.path import expanduser
 
-from experiment.command import Parser, guarded, positive
+from experiment.command import Parser, guarded, path, positive, printing_stops_nothing
 from tools.sweep.books import Books
 from tools.sweep.protocols import PARTS, PROTOCOLS, REPO, Request, Run, expand
 
@@ -42,22 +43,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     text = "folder of the runs (default: $OUTPUT, else output/)"
     default = os.environ.get("OUTPUT") or REPO / "output"
-    parser.add_argument("--output", type=Path, default=default, help=text)
+    parser.add_argument("--output", type=path, default=default, help=text)
 
 
 def _add_protocol(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add_path = partial(add, type=expanduser)
     add("--methods", nargs="+", required=True, metavar="METHOD", help="trainers, or all")
-    add("--datasets", nargs="+", default=["all"], metavar="NAME", help="or YAML files, or all")
+    add_path("--datasets", nargs="+", default=["all"], metavar="NAME", help="or YAML files, or all")
     add("--seeds", nargs="+", type=_seed, default=[1, 2, 3], metavar="SEED")
     add("--shots", nargs="+", type=_shots, default=[], metavar="K", help="per class; -1: all")
-    add("--source", default="imagenet", help="cross_dataset: what is trained on")
+    add_path("--source", default="imagenet", help="cross_dataset: what is trained on")
     add("--part", choices=PARTS, help="only training, or only tests of trained weights")
-    add("--root", type=Path, default=os.environ.get("DATA") or REPO / "data", help="of the data")
+    add("--root", type=path, default=os.environ.get("DATA") or REPO / "data", help="of the data")
     _add_output(parser)
     add("--cfg", help="settings in configs/trainers/<METHOD>/, without .yaml")
-    add("--backbone", help="CLIP: a name, a file or 'small'")
-    add("--plugin", action="append", default=[], help="file with a method or data set; repeatable")
+    add_path("--backbone", help="CLIP: a name, a file or 'small'")
+    text = "file with a method or data set; repeatable"
+    add_path("--plugin", action="append", default=[], help=text)
     add("--on", choices=["local", "slurm", "foreground"], default="local")
     add("--dry-run", action="store_true", help="only print the plan, and what it will take")
     add("--commands", action="store_true", help="only print the commands")
@@ -65,7 +68,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=positive, help="runs at once (default: one per visible GPU, else one)")
     add("--cpus", type=positive, help="threads of a run")
     slurm = parser.add_argument_group("--on slurm")
-    slurm.add_argument("--slurm-file", type=Path, help="YAML of options, as submitit names them")
+    slurm.add_argument("--slurm-file", type=path, help="YAML of options, as submitit names them")
     slurm.add_argument("--partition")
     slurm.add_argument("--account")
     slurm.add_argument("--time", type=positive, help="minutes of a job (120)")
@@ -135,7 +138,8 @@ def sweep(args: argparse.Namespace) -> int:
     if args.on == "foreground":
         from tools.sweep.foreground import in_foreground
 
-        return in_foreground(output, runs)
+        with printing_stops_nothing():
+            return in_foreground(output, runs)
     return _execute(args, books, runs)
 
 
@@ -148,6 +152,7 @@ def _workers(args: argparse.Namespace) -> int:
     return args.workers or 1
 
 
+@printing_stops_nothing()
 def _execute(args: argparse.Namespace, books: Books, runs: list[Run]) -> int:
     from tools.sweep.driver import run_here, run_on_slurm
     from tools.sweep.local import environments

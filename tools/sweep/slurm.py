@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from tools.sweep.local import ctrl_c_later
 from tools.sweep.protocols import REPO, Run
 from tools.sweep.worker import Worker
+from trainers.yaml_files import read_as_written, read_yaml
 
 DEFAULTS = {
     "job_name": "sweep",
@@ -53,14 +52,22 @@ def read_options(
 
 def _read(file: Path) -> dict[str, object]:
     try:
-        said = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError, UnicodeError) as error:
+        said = _with_clock_times(read_yaml(file), read_as_written(file))
+    except (OSError, ValueError) as error:
         raise ValueError(f"--slurm-file {file} cannot be read: {error}") from error
-    if not isinstance(said, dict) or not all(isinstance(key, str) for key in said):
+    if not said or not all(isinstance(key, str) for key in said):
         raise ValueError(
             f"--slurm-file {file} is to hold lines such as 'partition: gpu' or 'mem: 16GB'"
         )
     return said
+
+
+def _with_clock_times(value: object, written: object) -> object:
+    """`value` with 1:30:00 as it is written, which YAML takes for 5400."""
+    if isinstance(value, dict):
+        pairs = zip(value.items(), written.values(), strict=True)
+        return {key: _with_clock_times(item, text) for (key, item), text in pairs}
+    return str(written) if type(value) is int and ":" in str(written) else value
 
 
 class SlurmJobs:

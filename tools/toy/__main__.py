@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
-from experiment.command import Parser, guarded, positive
+from experiment.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 from tools.toy.dataset import COUNTS, SHIFT, write_dataset
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m tools.toy", description=__doc__.split(":")[0])
-    parser.add_argument("root", type=Path, help="the folder that holds all data sets")
+    parser.add_argument("root", type=path, help="the folder that holds all data sets")
     parser.add_argument(
         "--shift", type=float, default=SHIFT, help="0 (none) to 1 (default: %(default)s)"
     )
@@ -25,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: run(args), args)
 
 
+@printing_stops_nothing()
 def run(args: argparse.Namespace) -> None:
     if args.root.exists() and not args.root.is_dir():
         raise NotADirectoryError(f"{args.root} is a file; give the folder that holds all data sets")
@@ -35,4 +35,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

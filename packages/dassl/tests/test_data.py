@@ -1,7 +1,9 @@
 """Loaders: what a batch holds, and that its randomness is the image's own."""
 
+import multiprocessing
 import os
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
-from dassl.data.loader import stop_workers
+from dassl.data.loader import _end_workers, stop_workers
 from dassl.data.seeding import SeededIndex, generators_at, set_loader_epoch
 from dassl.data.transforms import build_transform
 
@@ -127,6 +129,27 @@ def test_workers_live_on_over_epochs(make_cfg, items):
     assert len(pids) == 1 and os.getpid() not in pids
     stop_workers(loader)
     assert not pids & {batch["pid"][0].item() for batch in loader}
+
+
+def test_a_process_ends_its_loaders_workers_and_nobody_else(make_cfg, items, monkeypatch):
+    """A daemonic child of a host program is left to it."""
+    foreign = multiprocessing.Process(target=time.sleep, args=(600,), daemon=True)
+    foreign.start()
+    loader = train_loader(make_cfg("DATALOADER.NUM_WORKERS", 1), items)
+    next(iter(loader))
+    (worker,) = set(multiprocessing.active_children()) - {foreign}
+    with monkeypatch.context() as patch:
+        killed = []
+        patch.setattr(
+            multiprocessing.process.BaseProcess, "kill", lambda child: killed.append(child)
+        )
+        _end_workers()
+        patch.setattr(os, "getpid", lambda: 1)  # a child that was forked has its parent's list
+        _end_workers()
+    assert killed == [worker] and foreign.is_alive()
+    foreign.kill()
+    foreign.join()
+    stop_workers(loader)
 
 
 def test_more_workers_than_cores_are_not_started(make_cfg, items):

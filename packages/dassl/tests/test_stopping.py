@@ -41,6 +41,18 @@ def signal_in(name, call, number):
     return break_off
 
 
+@pytest.fixture(autouse=True)
+def in_a_terminal():
+    """No signal is ignored, as SIGHUP is under nohup and Ctrl-C in the background of a shell."""
+    before = {
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT)
 
 
@@ -76,6 +88,13 @@ def test_stopped(make_cfg, tmp_path, capsys, number, name, call, saved):
     resumed.train()
     assert torch.equal(weights(resumed), weights(whole))
     assert resumed.best_result == whole.best_result
+
+
+def test_a_signal_that_is_ignored_stays_so(make_cfg):
+    """As the hangup under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    run_under(signal_in("forward_backward", 2, signal.SIGHUP), make_cfg("OPTIM.MAX_EPOCH", 1))
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_a_second_ctrl_c_does_not_wait(make_cfg):

@@ -3,6 +3,7 @@
 import ast
 import errno
 import io
+import os
 import random
 import subprocess
 import sys
@@ -210,6 +211,30 @@ def test_logger_on_its_own(tmp_path, redirect):
         assert logger.write("abc") == 3
         logger.flush()
     assert (tmp_path / "a.txt").read_text() == console.getvalue() == "abc"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", "\\u6728 \\xb1"), ("latin-1", "\\u6728 ±")]
+)
+def test_what_a_console_cannot_show_is_escaped(encoding, shown, tmp_path):
+    console = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    with Logger(tmp_path / "a.txt", console) as logger:
+        print("木 ±", file=logger)
+        print("name\udcff", file=logger)  # of a file that is not UTF-8
+    console.flush()
+    assert console.buffer.getvalue() == f"{shown}\nname\\udcff\n".encode(encoding)
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "木 ±\nname\\udcff\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
+def test_a_full_disk_stops_no_printing():
+    console = io.StringIO()
+    with Logger("/dev/full", console) as logger:
+        print("one", file=logger)
+        print("two", file=logger, flush=True)
+    assert console.getvalue().replace("\n", " ").split()[0] == "one"
+    assert console.getvalue().count("/dev/full lacks what follows") == 1
+    assert console.getvalue().endswith("two\n")
 
 
 def test_average_meter():

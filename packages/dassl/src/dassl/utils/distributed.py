@@ -62,7 +62,7 @@ def processes() -> Iterator[None]:
         if is_main():
             yield
         else:
-            with redirect_stdout(open(os.devnull, "w")), warnings.catch_warnings():
+            with redirect_stdout(open(os.devnull, "w", errors="ignore")), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield
     except Exception as error:  # a traceback: one of it is enough

@@ -13,32 +13,53 @@ from .tools import StrPath
 class Logger:
     """A text stream that writes to the console and to a file.
 
-    Lines reach the file as they end, so that a killed run leaves what it printed. Where the
-    console is gone the file gets the rest alone.
+    Lines reach the file as they end, so that a killed run leaves what it printed. Nothing that is
+    printed stops a run: where the console is gone the file gets the rest alone, and where the disk
+    is full the console does; what a console cannot show is escaped.
     """
 
-    def __init__(self, fpath: StrPath | None = None) -> None:
-        self.console: TextIO = sys.stdout
-        self._console_is_there = True
+    def __init__(self, fpath: StrPath | None = None, console: TextIO | None = None) -> None:
+        """`console`: by default what is `sys.stdout` now."""
+        self.console: TextIO = console or sys.stdout
+        self._console_is_there, self._told = True, False
         self.file: TextIO | None = None
         if fpath is not None:
             Path(fpath).parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(fpath, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+            self.file = open(  # noqa: SIM115
+                fpath, "a", encoding="utf-8", errors="backslashreplace", buffering=1
+            )
 
     def write(self, text: str) -> int:
-        self._on_console(lambda: self.console.write(text))
+        self._on_console(lambda: self._show(text))
         self.note(text)
         return len(text)
+
+    def _show(self, text: str) -> None:
+        try:
+            self.console.write(text)
+        except UnicodeEncodeError:
+            encoding = self.console.encoding or "ascii"
+            self.console.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
     def note(self, text: str) -> None:
         """Write to the file alone, if there is one."""
         if self.file is not None:
-            self.file.write(text)
+            self._in_file(lambda file: file.write(text))
 
     def flush(self) -> None:
         self._on_console(self.console.flush)
-        if self.file is not None:
-            self.file.flush()
+        self._in_file(lambda file: file.flush())
+
+    def _in_file(self, act: Callable[[TextIO], object]) -> None:
+        """Go on without lines that the file cannot take, say because the disk is full."""
+        if self.file is None:
+            return
+        try:
+            act(self.file)
+        except OSError as error:
+            told = "" if self._told else f"{self.file.name} lacks what follows: {error}\n"
+            self._told = True
+            self._on_console(lambda: self._show(told))
 
     def _on_console(self, act: Callable[[], object]) -> None:
         """Go on without a console that is gone: a terminal that was closed, a pipe to nobody."""
@@ -58,9 +79,8 @@ class Logger:
         """Close the file, and give `sys.stdout` back if it is this logger. The console stays."""
         if sys.stdout is self:
             sys.stdout = self.console
-        if self.file is not None:
-            self.file.close()
-            self.file = None
+        self._in_file(lambda file: file.close())
+        self.file = None
 
     def __enter__(self) -> "Logger":
         return self

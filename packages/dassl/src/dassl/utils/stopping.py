@@ -172,7 +172,8 @@ def _on_signal(number: int, frame: FrameType | None) -> Any:
     if (first and not _State.patient) or (number == signal.SIGINT and not first):
         stop()
     if number == signal.SIGINT and is_main():  # print is not allowed here
-        os.write(2, b"\nfinishing this step and saving; Ctrl-C again stops without saving\n")
+        with suppress(OSError):
+            os.write(2, b"\nfinishing this step and saving; Ctrl-C again stops without saving\n")
 
 
 def _leave_terminal() -> None:
