@@ -15,10 +15,8 @@ from yacs.config import CfgNode
 
 from dassl.config import clean_cfg, get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import check_availability
 from experiment.flat import flatten
-from experiment.plugins import import_plugins, told
-from experiment.values import check_values
+from experiment.plugins import check_registered, import_plugins, told
 from trainers.yaml_files import read_yaml
 
 KINDS = {
@@ -44,18 +42,27 @@ FLAG_KEYS = {
 }
 
 
-def default_config(plugins: Iterable[str] = ()) -> CfgNode:
-    """All keys that exist, with their defaults; registers every trainer and data set."""
+def default_config(plugins: Iterable[str] = (), paths: Iterable[str] = ()) -> CfgNode:
+    """All keys that exist, with their defaults; registers every trainer and data set.
+
+    plugins: files from elsewhere that are to be registered too
+    paths: folders that their imports look into first
+    """
     cfg = get_cfg_default()
-    extend_cfg(cfg, plugins)
+    _extend(cfg, plugins, paths)
     return cfg
 
 
-def extend_cfg(cfg: CfgNode, plugins: Iterable[str] = ()) -> None:
-    """Add what the engine's config lacks for the trainers and data sets, and register these.
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add what another train.py's config lacks for the trainers and data sets, and register these.
 
-    plugins: files from elsewhere that are to be registered too
+    That train.py does not read `per_dataset.yaml`: values that differ from it are refused.
     """
+    _extend(cfg)
+    cfg.PER_DATASET = True  # False: values other than those of per_dataset.yaml are meant
+
+
+def _extend(cfg: CfgNode, plugins: Iterable[str] = (), paths: Iterable[str] = ()) -> None:
     cfg.TASK = ""  # the protocol: B2N, FS or CD
     cfg.TRAIN.COMPILE = False  # True: torch.compile for training steps; on CUDA as graphs
     cfg.DETERMINISTIC = False  # True: ask torch for deterministic algorithms
@@ -63,7 +70,7 @@ def extend_cfg(cfg: CfgNode, plugins: Iterable[str] = ()) -> None:
     cfg.DATASET.PATH = ""  # ImageFolder: the folder of pictures
     cfg.DATASET.TEMPLATE = ""  # replaces the data set's own sentence, e.g. 'a photo of a {}.'
     cfg.TEST.SAVE_PREDICTIONS = False  # write predictions.csv: the answer to every test picture
-    for module in import_plugins(plugins):
+    for module in import_plugins(plugins, paths):
         if hasattr(module, "add_config"):
             told(Path(module.__file__), module.add_config, cfg)
 
@@ -74,7 +81,11 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
     Raises ValueError or FileNotFoundError that names the file or flag, the key and, where
     there is one, the key that was probably meant.
     """
-    cfg = default_config(getattr(args, "plugin", ()))
+    from experiment.values import check_values  # late: upstream's engine has no such tables
+
+    cfg = default_config(getattr(args, "plugin", ()), getattr(args, "plugin_path", ()))
+    if args.trainer:  # before its keys are missed
+        check_registered(TRAINER_REGISTRY, args.trainer, "trainer (--trainer)")
     for file in (args.dataset_config_file, args.config_file):
         if file:
             merge_file(cfg, Path(file))
@@ -84,8 +95,7 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
         table = Path(args.config_file).parent / "per_dataset.yaml"
         notes = merge_per_dataset(cfg, table, final.TASK, final.DATASET.NAME)
     cfg = _with_command_line(cfg, args)
-    known = TRAINER_REGISTRY.registered_names()
-    check_availability(cfg.TRAINER.NAME, known, what="trainer (--trainer)")
+    check_registered(TRAINER_REGISTRY, cfg.TRAINER.NAME, "trainer (--trainer)")
     if args.config_file:
         check_whose(cfg, Path(args.config_file))
     check_values(cfg)

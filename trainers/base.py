@@ -22,6 +22,7 @@ from frozen_clip import FrozenCLIP, Prompts
 from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
 from trainers.checks import (
     check_image_size,
+    check_per_dataset,
     check_precision,
     check_task,
     check_template,
@@ -65,6 +66,7 @@ class CLIPTrainer(TrainerX):
         check_precision(cfg.TRAINER[self.node].PREC, self.node, cuda=cuda_is_used(cfg))
         check_task(cfg.TASK, required=self.needs_task, trainer=cfg.TRAINER.NAME)
         check_tensors(cfg)
+        check_per_dataset(cfg, type(self))
 
     # Building
 

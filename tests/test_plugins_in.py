@@ -1,0 +1,142 @@
+"""Files of published code bases: in place of ours, with modules beside them, with a `clip` of their own."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import datasets
+import train
+import trainers
+from dassl.engine import TRAINER_REGISTRY
+from experiment import siblings
+from experiment.config import default_config
+from experiment.plugins import REGISTRIES, import_plugins
+from tests.toy_run import REPO, command
+
+REGISTERED = """
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+
+@TRAINER_REGISTRY.register()
+class {}(TrainerX):
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch):
+    """What a test registers and imports is forgotten after it."""
+    default_config()  # ours stay
+    for registry in REGISTRIES:
+        monkeypatch.setattr(registry, "_objects", dict(registry._objects))
+    for state in ("_own", "_joined"):
+        monkeypatch.setattr(siblings, state, {})
+    for package in (trainers, datasets):
+        monkeypatch.setattr(package, "__path__", list(package.__path__))
+    before, path = dict(sys.modules), list(sys.path)
+    yield
+    sys.path[:] = path
+    theirs = ("trainers.", "datasets.", "clip", "words")
+    for name in [n for n in sys.modules if n.startswith(theirs)]:
+        del sys.modules[name]
+    sys.modules.update({n: module for n, module in before.items() if n.startswith(theirs)})
+
+
+def written(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+# In place of ours
+
+REPLACED = """
+import contextlib, io, sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1]]
+import trainers
+trainers.__path__ = [sys.argv[2]]
+import train
+from dassl.engine import TRAINER_REGISTRY
+from experiment.config import default_config
+default_config()
+print(*TRAINER_REGISTRY.registered_names())
+for name in ("CoCoOp", "MMRLPlus", "PromptSRC", "VPT"):
+    config = Path(sys.argv[1], "configs/trainers", name, "small.yaml")
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = train.main(["--trainer", name, "--config-file", str(config)])
+    print(code, said.getvalue().replace("\\n", " "))
+"""
+
+
+def test_files_that_replace_ours_take_only_what_builds_on_them(tmp_path):
+    folder = tmp_path / "trainers"
+    shutil.copytree(REPO / "trainers", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for stem, name in (("coop", "CoOp"), ("mmrl", "MMRL"), ("ivlp", "IVLP")):
+        (folder / f"{stem}.py").write_text(REGISTERED.format(name))
+    arguments = ["-c", REPLACED, str(REPO), str(folder)]
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    names, *messages = done.stdout.splitlines()
+    assert set(names.split()) == {"CoOp", "MMRL", "IVLP", "MaPLe", "ZeroshotCLIP", "ZeroshotCLIP2"}
+    files = [("cocoop", "coop"), ("mmrl_plus", "mmrl"), ("promptsrc", "ivlp"), ("vpt", "ivlp")]
+    for message, (child, parent) in zip(messages, files, strict=True):
+        assert message.startswith("2 error: ")
+        assert f"{folder / child}.py" in message and f"{folder / parent}.py" in message
+        assert "give yours as --plugin" in message
+
+
+def test_a_plugin_takes_the_place_of_ours(toy, tmp_path, capsys):
+    """And says so, in the log and in the record."""
+    file = written(tmp_path, {"mine.py": OWN_ZERO_SHOT}) / "mine.py"
+    run = tmp_path / "run"
+    flags = ("--plugin", str(file))
+    assert train.main(command(toy, "ZeroshotCLIP", run, *flags)) == 0
+    assert f"plugin: {file} (SHA-256 " in (log := capsys.readouterr().out)
+    assert "in place of our ZeroshotCLIP" in log and "theirs was built" in log
+    record = json.loads((run / "results.json").read_text())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert record["plugins"] == [
+        {"file": str(file), "sha256": digest, "replaces": ["ZeroshotCLIP"]}
+    ]
+
+
+OWN_ZERO_SHOT = """
+from dassl.engine import TRAINER_REGISTRY
+from trainers.zsclip import ZeroshotCLIP as Ours
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP(Ours):
+    def build_model(self):
+        print("theirs was built")
+        super().build_model()
+"""
+
+
+def test_two_plugins_of_one_name(tmp_path):
+    written(tmp_path, {"a.py": REGISTERED.format("CoOp"), "b.py": REGISTERED.format("CoOp")})
+    with pytest.raises(
+        ValueError, match="'CoOp' is already in the TRAINER registry, from trainers.a"
+    ):
+        import_plugins([tmp_path / "a.py", tmp_path / "b.py"])
+
+
+def test_what_a_plugin_took_is_given_back_where_it_fails(tmp_path):
+    ours = TRAINER_REGISTRY.get("CoOp")
+    written(tmp_path, {"a.py": REGISTERED.format("CoOp") + "1 / 0\n"})
+    with pytest.raises(ValueError, match="ZeroDivisionError"):
+        import_plugins([tmp_path / "a.py"])
+    assert TRAINER_REGISTRY.get("CoOp") is ours
+
+
+def test_a_dropped_folder_is_named_as_one(tmp_path, monkeypatch):
+    place = written(tmp_path, {"kit/__init__.py": "import no_such_package\n"})
+    monkeypatch.setattr(trainers, "__path__", [*trainers.__path__, str(place)])
+    with pytest.raises(ValueError, match=r"kit/__init__\.py, line 1 cannot be used"):
+        import_plugins()
