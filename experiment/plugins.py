@@ -122,7 +122,8 @@ def load_file(given: Path) -> ModuleType:
             _forget(name, file)
             raise ValueError(
                 f"--plugin {given} registers nothing: put @TRAINER_REGISTRY.register() above a "
-                "trainer or @DATASET_REGISTRY.register() above a data set (or give it an add_config)"
+                "trainer or @DATASET_REGISTRY.register() above a data set (or give it an "
+                "add_config)"
             )
     _from_plugins.extend(changed.values())
     _taken[name] = sorted(n for known in before for n in known if n in changed)

@@ -1,4 +1,4 @@
-"""Files of published code bases: in place of ours, with modules beside them, with a `clip` of their own."""
+"""Files of published code: in place of ours, with modules and a `clip` of their own."""
 
 import hashlib
 import json
@@ -122,7 +122,7 @@ class ZeroshotCLIP(Ours):
 def test_two_plugins_of_one_name(tmp_path):
     written(tmp_path, {"a.py": REGISTERED.format("CoOp"), "b.py": REGISTERED.format("CoOp")})
     with pytest.raises(
-        ValueError, match="'CoOp' is already in the TRAINER registry, from trainers.a"
+        ValueError, match=r"'CoOp' is already in the TRAINER registry, from trainers\.a"
     ):
         import_plugins([tmp_path / "a.py", tmp_path / "b.py"])
 

@@ -58,10 +58,15 @@ def check_image_size(size: list[int], clip: FrozenCLIP) -> None:
 
 
 def check_tensors(cfg: CfgNode) -> None:
-    """ValueError where the loaders would hand out pictures instead of tensors."""
+    """ValueError where the loaders would hand out something else than a tensor of images."""
     if cfg.INPUT.NO_TRANSFORM:
         raise ValueError(
             "INPUT.NO_TRANSFORM is True, but CLIP takes tensors of equal size: leave it False"
+        )
+    if cfg.DATALOADER.K_TRANSFORMS > 1:
+        raise ValueError(
+            f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, but {cfg.TRAINER.NAME} "
+            "learns from one view of an image: leave it 1"
         )
 
 
