@@ -106,7 +106,8 @@ def put_first(folders: Iterable[str | Path], packages: Iterable[ModuleType]) -> 
 
 def _make_way_for_clip(places: list[Path]) -> None:
     """Forget the package `clip`, unless it is theirs already, once `frozen_clip` holds it."""
-    importlib.import_module("frozen_clip.openai")
+    import frozen_clip.openai  # noqa: F401  # late: it takes time, and few need it
+
     for name in [name for name in sys.modules if name.partition(".")[0] == "clip"]:
         file = Path(sys.modules[name].__file__ or "").resolve()
         if not any(place in file.parents for place in places):

@@ -140,3 +140,106 @@ def test_a_dropped_folder_is_named_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(trainers, "__path__", [*trainers.__path__, str(place)])
     with pytest.raises(ValueError, match=r"kit/__init__\.py, line 1 cannot be used"):
         import_plugins()
+
+
+# With what lies beside them
+
+CODE_BASE = {
+    "trainers/base.py": "from .words import WORD\nBASE = 'theirs'\n",
+    "trainers/words.py": "WORD = 'a word of theirs'\n",
+    "trainers/method.py": "METHOD = 'theirs'\n",
+    "trainers/kit/__init__.py": "from trainers.base import BASE\n",
+    "trainers/first.py": """
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from trainers.base import BASE
+from .method import METHOD
+from . import kit
+
+assert (BASE, METHOD, kit.BASE) == ("theirs",) * 3
+
+@TRAINER_REGISTRY.register()
+class First(TrainerX):
+    def word(self):
+        from .words import WORD  # late
+        return WORD
+""",
+    "trainers/second.py": """
+from dassl.engine import TRAINER_REGISTRY
+from clip import clip
+from .first import First
+from .zsclip import ZeroshotCLIP  # ours: there is no such file beside this one
+from datasets.sentences import SENTENCES
+import words_everywhere
+
+assert clip.design == words_everywhere.HERE == SENTENCES == "theirs"
+
+@TRAINER_REGISTRY.register()
+class Second(First):
+    pass
+""",
+    "datasets/sentences.py": "SENTENCES = 'theirs'\n",
+    "datasets/oxford_pets.py": "raise AssertionError('ours is meant')\n",
+    "clip/__init__.py": "from .clip import *\n",
+    "clip/clip.py": "design = 'theirs'\n_MODELS = {}\ndef _download(url, root='here'): ...\n",
+    "words_everywhere.py": "HERE = 'theirs'\n",
+}
+
+
+def test_modules_beside_a_plugin(tmp_path, toy):
+    """Are its own, also in two plugins of one folder; ours keep theirs."""
+    import frozen_clip
+    import trainers.base
+    from trainers.zsclip import ZeroshotCLIP
+
+    ours = trainers.base
+    folder = written(tmp_path, CODE_BASE)
+    files = [folder / "trainers" / name for name in ("second.py", "first.py")]
+    for _ in range(2):  # a second time changes nothing
+        *_, second, first = import_plugins(files, [folder])
+    assert TRAINER_REGISTRY.get("First") is first.First is second.First
+    assert issubclass(TRAINER_REGISTRY.get("Second"), first.First)
+    assert first.First.word(None) == "a word of theirs"
+    assert sys.modules["trainers.base"] is ours is trainers.base
+    assert second.ZeroshotCLIP is ZeroshotCLIP
+    assert "trainers.words" in sys.modules  # for what is imported late
+    assert sys.modules["clip.clip"].design == "theirs"
+    loaded = frozen_clip.load(str(toy / "narrow.pt"))
+    assert loaded.prompts(["cat"], "a {}.").ids_CL[0, 0] == 49406
+    assert "RN50" in frozen_clip.names()
+
+
+def test_paths_are_tried_in_their_order(tmp_path):
+    for name in ("a", "b"):
+        text = f"WHERE = '{name}'\n"
+        written(tmp_path, {f"{name}/words_of_mine.py": text, f"{name}/words_of_{name}.py": text})
+    file = (
+        written(
+            tmp_path,
+            {
+                "mine.py": REGISTERED.format("Mine")
+                + """
+import words_of_mine, words_of_a, words_of_b
+assert (words_of_mine.WHERE, words_of_b.WHERE) == ("b", "b")
+"""
+            },
+        )
+        / "mine.py"
+    )
+    import_plugins([file], [tmp_path / "b", tmp_path / "a"])
+    with pytest.raises(
+        FileNotFoundError, match=r"--plugin-path .*nowhere: there is no such folder"
+    ):
+        import_plugins([file], [tmp_path / "nowhere"])
+
+
+def test_a_clip_on_pythonpath_is_not_taken_for_ours(tmp_path):
+    folder = written(tmp_path, CODE_BASE)
+    code = "import frozen_clip\ntry: frozen_clip.names()\nexcept ValueError as e: print(e)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": f"{folder}:{REPO}:{REPO / 'packages/dassl/src'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "take the other off PYTHONPATH" in done.stdout and "--plugin-path" in done.stdout

@@ -31,6 +31,7 @@ def load(
     backbone: str | None = None,
     root: str | None = None,
     plugins: Iterable[str] = (),
+    plugin_paths: Iterable[str] = (),
     cache: bool = True,
 ) -> Classifier:
     """The method that a training run of `train.py` left in its folder, ready for pictures.
@@ -45,7 +46,7 @@ def load(
         epoch: the checkpoint to load; by default the one that was tested.
         backbone: CLIP's weights, where they are no longer what the run's config says.
         root: folder of the data sets; read only for the names of a run without `classes.json`.
-        plugins: files that the run was given with --plugin.
+        plugins, plugin_paths: what the run was given with --plugin and --plugin-path.
         cache: keep the text features in the run's folder, and take them from there.
 
     Raises:
@@ -55,4 +56,5 @@ def load(
 
     choice = {"classes": classes, "template": template, "epoch": epoch, "cache": cache}
     place = {"device": device, "precision": precision, "backbone": backbone}
-    return build_classifier(run, **choice, **place, root=root, plugins=plugins)
+    code = {"plugins": plugins, "plugin_paths": plugin_paths}
+    return build_classifier(run, **choice, **place, **code, root=root)

@@ -33,6 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--backbone", help="CLIP's weights, if they are not where the run had them")
     add("--root", help="folder of the data sets, for a run without classes.json")
     add("--plugin", action="append", default=[], help="file the run was given; repeatable")
+    add("--plugin-path", action="append", default=[], help="see train.py --help; repeatable")
     add("--no-cache", action="store_true", help="keep no text features in the run's folder")
     add("--export", type=Path, metavar="DIR", help="write the image side and the class matrix")
     return parser.parse_args(argv)
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         backbone=args.backbone,
         root=args.root,
         plugins=args.plugin,
+        plugin_paths=args.plugin_path,
         cache=not args.no_cache,
     )
     if args.export:

@@ -48,11 +48,12 @@ def build_classifier(
     backbone: str | None,
     root: str | None,
     plugins: Iterable[str],
+    plugin_paths: Iterable[str],
 ) -> Classifier:
     """See `tools.predict.load`."""
     given = None if classes is None else check_classes(classes)
     with contextlib.redirect_stdout(io.StringIO()):  # what a training run says does not matter
-        found = read_run(Path(run), root, plugins, given)
+        found = read_run(Path(run), root, given, plugins, plugin_paths)
         place = check_device(device)
         cfg = _config_of(found, template, place, precision, backbone)
         bases = (WithoutData, found.trainer)

@@ -58,6 +58,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     add("--cfg", help="settings in configs/trainers/<METHOD>/, without .yaml")
     add("--backbone", help="CLIP: a name, a file or 'small'")
     add("--plugin", action="append", default=[], help="file with a method or data set; repeatable")
+    add("--plugin-path", action="append", default=[], help="see train.py --help; repeatable")
     add("--on", choices=["local", "slurm", "foreground"], default="local")
     add("--dry-run", action="store_true", help="only print the plan, and what it will take")
     add("--commands", action="store_true", help="only print the commands")
@@ -118,6 +119,7 @@ def sweep(args: argparse.Namespace) -> int:
             cfg=args.cfg,
             backbone=args.backbone,
             plugins=args.plugin,
+            plugin_paths=args.plugin_path,
             options=args.opts,
         )
     )
