@@ -41,6 +41,7 @@ class CLIPTrainer(TrainerX):
 
     node: str  # the config node, TRAINER.<node>
     model_name: str = ""  # the folder of its checkpoints; empty if nothing is learned
+    public_folder: str = ""  # that of the published code, where it is another
     shape_keys: tuple[str, ...] = ()  # keys of the node that a checkpoint must agree with
     needs_task = False  # whether who answers depends on TASK
     public = PublicNames({})  # the learner's tensors, and where public checkpoints have them
@@ -227,7 +228,7 @@ class CLIPTrainer(TrainerX):
         if not self.model_name:
             return
         best = self.cfg.TEST.FINAL_MODEL == "best_val"
-        path = find_checkpoint(Path(directory), self.model_name, epoch, best)
+        path = find_checkpoint(Path(directory), self.model_name, epoch, best, self.public_folder)
         trained = self._trained_config(Path(directory))
         if trained:
             keys = ["MODEL.BACKBONE.NAME", *(f"TRAINER.{self.node}.{k}" for k in self.shape_keys)]

@@ -150,7 +150,7 @@ def _checkpoint(
     if not trainer.model_name:
         return None, {}
     best = trainer.cfg.TEST.FINAL_MODEL == "best_val"
-    path = find_checkpoint(folder, trainer.model_name, epoch, best)
+    path = find_checkpoint(folder, trainer.model_name, epoch, best, trainer.public_folder)
     return path, trainer.public.own_names(read_checkpoint(path))
 
 
