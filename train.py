@@ -109,12 +109,13 @@ def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> 
     from dassl.utils.determinism import deterministic
     from dassl.utils.stopping import Stopped
     from experiment.config import own_part
+    from experiment.plugin_faults import plugin_faults
 
     logger = setup_logger(cfg.OUTPUT_DIR) if is_main() else Logger()
     trainer = None
     try:
         print_start(args, own_part(cfg), notes)
-        with deterministic(cfg.DETERMINISTIC):
+        with deterministic(cfg.DETERMINISTIC), plugin_faults(cfg.MODEL.BACKBONE.NAME):
             if cfg.SEED >= 0:
                 set_random_seed(cfg.SEED)
             trainer = prepare(args, cfg)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dassl.data.datasets import DatasetBase, Datum
+from dassl.engine import TRAINER_REGISTRY
 
 from . import _splits
 from ._annotations import read_lines
@@ -20,7 +21,7 @@ from ._base_new import as_data, check_subsample, subsample_classes
 from ._cache import CACHE_NAME, Draw, class_paths, fingerprint, load_draw, store_draw
 from ._coop_api import CoOpNames
 from ._missing import Place, check_place, data_root, download_command, missing
-from ._pickles import match_items, read_pickle
+from ._pickles import match_items, read_pickle, write_pickle
 from ._splits import Item, Split, split_classes, split_trainval
 
 __all__ = [
@@ -62,6 +63,8 @@ class FewShotDataset(CoOpNames, DatasetBase):
         split = self.load_split()
         train, val = self.draw(split, options.NUM_SHOTS, cfg.SEED)
         parts = [as_data(part, self.image_dir) for part in (train, val, split.test)]
+        if options.NUM_SHOTS >= 1 and cfg.SEED >= 0 and _is_for_a_plugin(cfg):
+            self.keep_pickle(options.NUM_SHOTS, cfg.SEED, *parts[:2])
         self.hand_over(*subsample_classes(*parts, subsample=subsample))
 
     def hand_over(self, train: list[Datum], val: list[Datum], test: list[Datum]) -> None:
@@ -158,7 +161,7 @@ class FewShotDataset(CoOpNames, DatasetBase):
             return split.train, split.val
         if seed < 0:
             return self.sample(split, shots)
-        pickled = os.path.join(self.dataset_dir, CACHE_NAME, f"shot_{shots}-seed_{seed}.pkl")
+        pickled = self.pickle_path(shots, seed)
         if os.path.isfile(pickled):
             return self.read_pickled_draw(pickled, split)
         key = fingerprint(split.train, split.val)
@@ -177,12 +180,33 @@ class FewShotDataset(CoOpNames, DatasetBase):
             return train, []
         return train, self.generate_fewshot_dataset(split.val, num_shots=min(shots, MAX_VAL_SHOTS))
 
+    @property
+    def split_fewshot_dir(self) -> str:
+        """Where CoOp's data sets keep their few-shot draws; plugins ask for it."""
+        return os.path.join(self.dataset_dir, CACHE_NAME)
+
+    def pickle_path(self, shots: int, seed: int) -> str:
+        return os.path.join(self.split_fewshot_dir, f"shot_{shots}-seed_{seed}.pkl")
+
+    def keep_pickle(self, shots: int, seed: int, train: list[Datum], val: list[Datum]) -> None:
+        """Leaves the draw as CoOp's data sets do, for plugins that read it."""
+        path = self.pickle_path(shots, seed)
+        if not os.path.isfile(path):
+            write_pickle(path, train=train, val=val)
+
     def read_pickled_draw(self, path: str, split: Split) -> Draw:
         """The draw that a run of the CoOp code base left in this data set's folder."""
         print(f"{self.place.name}: few-shot draw of {path}")
         parts = read_pickle(path, ["train", "val"] if split.val else ["train"])
         train = match_items(path, parts["train"], split.train)
         return train, match_items(path, parts["val"], split.val) if split.val else []
+
+
+def _is_for_a_plugin(cfg: Any) -> bool:
+    """Whether a trainer runs that is none of ours, each of which has a node of settings."""
+    name = getattr(getattr(cfg, "TRAINER", None), "NAME", "")
+    known = name in TRAINER_REGISTRY.registered_names()
+    return known and not hasattr(TRAINER_REGISTRY.get(name), "node")
 
 
 def _checked_template(template: str) -> str:

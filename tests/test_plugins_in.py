@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -243,3 +244,77 @@ def test_a_clip_on_pythonpath_is_not_taken_for_ours(tmp_path):
         check=False,
     )
     assert "take the other off PYTHONPATH" in done.stdout and "--plugin-path" in done.stdout
+
+
+# What they take for granted
+
+SHARES_A_NODE = """
+from clip import clip
+import torch
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.optim import build_optimizer
+
+@TRAINER_REGISTRY.register()
+class Other(TrainerX):
+    def build_model(self):
+        print("vision tokens:", self.cfg.TRAINER.IVLP.N_CTX_VISION)
+        self.model = torch.nn.Linear(3, self.num_classes){how}
+        self.register_model("lines", self.model, build_optimizer(self.model, self.cfg.OPTIM))
+
+    def model_inference(self, input):
+        return self.model(input.mean(dim=(2, 3)))
+
+    def parse_batch_train(self, batch):
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    def forward_backward(self, batch):
+        image, label = self.parse_batch_train(batch)
+        loss = torch.nn.functional.cross_entropy(self.model_inference(image), label)
+        self.model_backward_and_update(loss)
+        return {{"loss": loss}}
+"""
+
+
+def other(toy, folder, how="", opts=()):
+    """The command of a plugin that shares IVLP's node, with what it does after its first line."""
+    file = written(folder, {"other.py": SHARES_A_NODE.format(how=how)}) / "other.py"
+    arguments = command(toy, "IVLP", folder / "run", "--plugin", str(file), opts=opts)
+    arguments[arguments.index("IVLP")] = "Other"
+    return arguments
+
+
+def test_a_plugin_may_share_a_node_and_find_coops_draw(toy, tmp_path, capsys):
+    root = shutil.copytree(toy, tmp_path / "toy")
+    assert train.main(other(root, tmp_path, opts=("TRAINER.IVLP.N_CTX_VISION", "0"))) == 0
+    assert "vision tokens: 0" in capsys.readouterr().out
+    drawn = root / "colored_shapes" / "split_fewshot" / "shot_2-seed_1.pkl"
+    content = pickle.loads(drawn.read_bytes())
+    assert [len(content[part]) for part in ("train", "val")] == [12, 12]
+    assert {type(item).__module__ for item in content["train"]} == {
+        "dassl.data.datasets.base_dataset"
+    }
+    # ours draws the same, and leaves no pickle by itself
+    assert train.main(command(toy, "ZeroshotCLIP", tmp_path / "ours")) == 0
+    assert train.main(command(root, "ZeroshotCLIP", tmp_path / "same")) == 0
+    hashes = [json.loads((tmp_path / r / "results.json").read_text()) for r in ("ours", "same")]
+    assert hashes[0]["few_shot_hash"] == hashes[1]["few_shot_hash"]
+    assert not list((toy / "colored_shapes" / "split_fewshot").glob("*.pkl"))
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("\n        torch.zeros(1, device='cuda')", "line 12, needs a GPU, and there is none"),
+        ("\n        clip._MODELS[self.cfg.MODEL.BACKBONE.NAME]", "line 12, knows no CLIP called"),
+    ],
+)
+def test_what_a_plugin_takes_for_granted_is_said(how, says, toy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert train.main(other(toy, tmp_path, how)) == 2
+    message = capsys.readouterr().err
+    assert f"the plugin {tmp_path / 'other.py'}, {says}" in message and message.count("\n") < 4
+
+
+def test_another_error_of_a_plugin_keeps_its_traceback(toy, tmp_path):
+    with pytest.raises(KeyError):
+        train.main(other(toy, tmp_path, "\n        {}['b']"))
