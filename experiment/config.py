@@ -174,6 +174,10 @@ def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
     if key not in leaves:
         close = difflib.get_close_matches(key, leaves, n=1, cutoff=0.6)
         hint = f"did you mean {close[0]}?" if close else "see the keys that every run prints"
+        room, _, rest = key.partition(".")
+        node = rest.partition(".")[0]
+        if room == "TRAINER" and "." in rest and node not in cfg.TRAINER:
+            hint += f" (no file that was loaded adds TRAINER.{node}: see docs/PLUGINS.md)"
         raise ValueError(f"unknown config key {key!r} in {source}; {hint}")
     try:
         cfg.merge_from_list([key, _as(type(leaves[key]), value)])

@@ -36,8 +36,8 @@ def _remedy(error: Exception, backbone: str) -> str | None:
         reason = str(error).partition("\n")[0]
         return (
             f"needs a GPU, and there is none that PyTorch can use ({reason:.200}): take "
-            "self.device in that line, as in x.to(self.device) for x.cuda() and "
-            "torch.load(..., map_location=self.device), or start it where there is a GPU"
+            "self.device in that line, as in x.to(self.device) or torch.load(..., "
+            "map_location=self.device), or start it where there is a GPU"
         )
     return None
 
@@ -46,11 +46,10 @@ def _line_of_others(trace: TracebackType | None) -> str | None:
     """The last line in a traceback that is a plugin's, or of a module that came with one."""
     place = None
     while trace is not None:
-        code, module = trace.tb_frame.f_code, trace.tb_frame.f_globals.get("__name__", "")
-        is_ours = module.partition(".")[0] in NOT_THEIRS
-        if not is_ours and not {"site-packages", "dist-packages"} & set(
-            Path(code.co_filename).parts
-        ):
-            place = f"{code.co_filename}, line {trace.tb_lineno},"
+        file = trace.tb_frame.f_code.co_filename
+        room = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        is_installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+        if room not in NOT_THEIRS and not is_installed:
+            place = f"{file}, line {trace.tb_lineno},"
         trace = trace.tb_next
     return place

@@ -136,7 +136,7 @@ def _loaded(package: ModuleType, file: Path) -> ModuleType | None:
     if file.parent in (Path(place).resolve() for place in siblings.searched(package)):
         if file in _left_out:
             raise ValueError(_left_out[file])
-        return sys.modules[f"{package.__name__}.{file.stem}"]
+        return told(file, importlib.import_module, _alias(f"{package.__name__}.", file))
     given = sys.modules.get(module_name(package.__name__, file))
     return given or siblings.own_module(package.__name__, file)
 

@@ -1,5 +1,6 @@
 """Upstream's engine, by its list of names: ours has them all, and our methods need no other."""
 
+import ast
 import importlib
 import os
 import subprocess
@@ -31,6 +32,13 @@ def test_classes_have_the_members_of_upstreams():
 def test_what_plugins_may_use_is_upstreams():
     for module, names in ENGINE.items():
         assert names <= upstream.NAMES[module], module
+
+
+@pytest.mark.parametrize("file", ["config", "flat", "plugins", "siblings"])
+def test_what_extend_cfg_imports_is_upstreams(file):
+    for node in ast.parse((REPO / "experiment" / f"{file}.py").read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "dassl":
+            assert {alias.name for alias in node.names} <= upstream.NAMES[node.module]
 
 
 def yaml_files(folder):
