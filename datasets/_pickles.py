@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dassl.data.datasets import Datum
@@ -47,6 +48,8 @@ def write_pickle(path: str, **parts: Iterable[Datum]) -> None:
             pickle.dump({name: list(items) for name, items in parts.items()}, file)
         os.replace(draft, path)
     except OSError as error:
+        with suppress(OSError):
+            os.remove(draft)
         print(f"{path} was not written ({error}), which some plugins read")
 
 
