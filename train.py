@@ -37,6 +37,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--trainer", help="name of the method (TRAINER.NAME)")
     text = "file with a method or data set; repeatable"
     add_path("--plugin", action="append", default=[], help=text)
+    text = "folder its imports try first; repeatable"
+    add_path("--plugin-path", action="append", default=[], help=text)
     add_path("--backbone", help="CLIP: a name, a file or 'small' (MODEL.BACKBONE.NAME)")
     add("--head", help="name of a head (MODEL.HEAD.NAME)")
     add("--train-epoch", type=int, help="number of epochs (OPTIM.MAX_EPOCH)")
@@ -107,12 +109,13 @@ def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> 
     from dassl.utils.determinism import deterministic
     from dassl.utils.stopping import Stopped
     from experiment.config import own_part
+    from experiment.plugin_faults import plugin_faults
 
     logger = setup_logger(cfg.OUTPUT_DIR) if is_main() else Logger()
     trainer = None
     try:
         print_start(args, own_part(cfg), notes)
-        with deterministic(cfg.DETERMINISTIC):
+        with deterministic(cfg.DETERMINISTIC), plugin_faults(cfg.MODEL.BACKBONE.NAME):
             if cfg.SEED >= 0:
                 set_random_seed(cfg.SEED)
             trainer = prepare(args, cfg)
@@ -141,10 +144,9 @@ def check_places(args: argparse.Namespace, cfg, output: Path) -> None:
 def check_data(cfg) -> None:
     """Let the data set say what is missing before anything is written or printed."""
     from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.utils import check_availability
+    from experiment.plugins import check_registered
 
-    known = DATASET_REGISTRY.registered_names()
-    check_availability(cfg.DATASET.NAME, known, what="data set (DATASET.NAME)")
+    check_registered(DATASET_REGISTRY, cfg.DATASET.NAME, "data set (DATASET.NAME)")
     check_present = getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "check_present", None)
     if check_present:
         check_present(cfg)
@@ -153,6 +155,7 @@ def check_data(cfg) -> None:
 def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
     from dassl.utils import collect_env_info
     from experiment.config import repeated
+    from experiment.plugins import described
 
     print("** Arguments **")
     for name, value in sorted(vars(args).items()):
@@ -162,6 +165,9 @@ def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
     print(f"** Config **\n{cfg}")
     for note in notes:
         print(f"per data set: {note}")
+    for plugin in described(args.plugin):
+        taken = "".join(f", in place of our {name}" for name in plugin["replaces"])
+        print(f"plugin: {plugin['file']} (SHA-256 {plugin['sha256']}){taken}")
     print(f"** System **\n{collect_env_info()}")
     if world_size() > 1:
         print(f"Processes: {world_size()}, each with its part of every batch")
@@ -183,6 +189,7 @@ def execute(trainer, args: argparse.Namespace, cfg, output: Path, start: float) 
     """Test or train, and leave the record of it."""
     from experiment.config import own_part
     from experiment.details import details
+    from experiment.plugins import described
     from experiment.record import (
         forget_results,
         holds_checkpoints,
@@ -210,6 +217,8 @@ def execute(trainer, args: argparse.Namespace, cfg, output: Path, start: float) 
     if writes and "accuracy" in watch.results:
         load_epoch = args.load_epoch if args.eval_only else None
         asked = {"eval_only": args.eval_only, "load_epoch": load_epoch}
+        if args.plugin:
+            asked["plugins"] = described(args.plugin)
         write_results(cfg, watch.results, output, **asked)  # kept, whatever details may meet
         more = details(watch, output, args.eval_only)
         write_results(cfg, watch.results, output, **asked, **more)

@@ -1,16 +1,19 @@
-"""Reads the caches of the CoOp code base, pickles of Datum lists, without running what is in them.
+"""Caches of the CoOp code base, pickles of Datum lists, read without running what is in them.
 
 The only class such a file may name is Datum, and even that is replaced by a passive stand-in.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import dassl.utils
 from common.advice import move_aside
+from dassl.data.datasets import Datum
 
 from ._splits import Item
 
@@ -39,6 +42,20 @@ def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[PickledImage]
             f"{path} is not a cache of the CoOp code base ({why}); nothing in it was run. "
             f"{again(path)}"
         ) from error
+
+
+def write_pickle(path: str, **parts: Iterable[Datum]) -> None:
+    """Writes a cache as the CoOp code base does; where that cannot be, there is none."""
+    draft = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(draft, "wb") as file:
+            pickle.dump({name: list(items) for name, items in parts.items()}, file)
+        os.replace(draft, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.remove(draft)
+        print(f"{path} was not written ({error}), which some plugins read")
 
 
 # The unpickler that is written in Python: the one in C makes a table as long as a file demands.

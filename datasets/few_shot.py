@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dassl.data.datasets import DatasetBase, Datum
+from dassl.engine import TRAINER_REGISTRY
 
 from . import _splits
 from ._annotations import read_rows
@@ -22,7 +23,7 @@ from ._cache import Draw, fingerprint, load_draw, store_draw
 from ._coop_api import CoOpNames
 from ._listing import CACHE_NAME, class_paths
 from ._missing import Place, check_place, data_root, download_command, missing
-from ._pickles import check_classes, match_items, read_pickle
+from ._pickles import check_classes, match_items, read_pickle, write_pickle
 from ._splits import Item, Split, split_classes, split_trainval
 
 __all__ = [
@@ -65,6 +66,8 @@ class FewShotDataset(CoOpNames, DatasetBase):
         split = self.load_split()
         train, val = self.draw(split, options.NUM_SHOTS, cfg.SEED)
         parts = [as_data(part, self.image_dir) for part in (train, val, split.test)]
+        if options.NUM_SHOTS >= 1 and cfg.SEED >= 0 and _is_for_a_plugin(cfg):
+            self.keep_pickle(options.NUM_SHOTS, cfg.SEED, *parts[:2])
         kept = subsample_classes(*parts, subsample=subsample)
         if train is not split.train:  # else all images are taken, whatever NUM_SHOTS says
             self.tell_short(kept[0], options.NUM_SHOTS)
@@ -162,7 +165,7 @@ class FewShotDataset(CoOpNames, DatasetBase):
             return split.train, split.val
         if seed < 0:
             return self.sample(split, shots)
-        pickled = os.path.join(self.dataset_dir, CACHE_NAME, f"shot_{shots}-seed_{seed}.pkl")
+        pickled = self.pickle_path(shots, seed)
         if os.path.isfile(pickled):
             return self.read_pickled_draw(pickled, split)
         key = fingerprint(split.train, split.val)
@@ -190,6 +193,20 @@ class FewShotDataset(CoOpNames, DatasetBase):
             return train, []
         return train, self.generate_fewshot_dataset(split.val, num_shots=min(shots, MAX_VAL_SHOTS))
 
+    @property
+    def split_fewshot_dir(self) -> str:
+        """Where CoOp's data sets keep their few-shot draws; plugins ask for it."""
+        return os.path.join(self.dataset_dir, CACHE_NAME)
+
+    def pickle_path(self, shots: int, seed: int) -> str:
+        return os.path.join(self.split_fewshot_dir, f"shot_{shots}-seed_{seed}.pkl")
+
+    def keep_pickle(self, shots: int, seed: int, train: list[Datum], val: list[Datum]) -> None:
+        """Leaves the draw as CoOp's data sets do, for plugins that read it."""
+        path = self.pickle_path(shots, seed)
+        if not os.path.isfile(path):
+            write_pickle(path, train=train, val=val)
+
     def read_pickled_draw(self, path: str, split: Split) -> Draw:
         """The draw that a run of the CoOp code base left in this data set's folder."""
         print(f"{self.place.name}: few-shot draw of {path}")
@@ -203,6 +220,13 @@ def short_of_shots(train: Iterable[Datum], shots: int) -> dict[str, int]:
     """Class name -> its images, of classes that have fewer than `shots`; in the labels' order."""
     counts = Counter((datum.label, datum.classname) for datum in train)
     return {name: count for (_, name), count in sorted(counts.items()) if count < shots}
+
+
+def _is_for_a_plugin(cfg: Any) -> bool:
+    """Whether a trainer runs that is none of ours, each of which has a node of settings."""
+    name = getattr(getattr(cfg, "TRAINER", None), "NAME", "")
+    known = name in TRAINER_REGISTRY.registered_names()
+    return known and not hasattr(TRAINER_REGISTRY.get(name), "node")
 
 
 def _checked_template(template: str) -> str:

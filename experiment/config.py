@@ -9,7 +9,7 @@ Later ones win:
 import difflib
 import os
 from argparse import Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
@@ -20,11 +20,9 @@ from common.punctuation import instead
 from dassl.config import clean_cfg, get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import check_availability
 from experiment.flat import flatten
-from experiment.plugins import import_plugins, told
+from experiment.plugins import check_registered, import_plugins, told
 from experiment.typed import typed
-from experiment.values import check_values
 from trainers.yaml_files import Plain, read_as_written, read_yaml
 
 PATHS = {
@@ -46,18 +44,27 @@ FLAG_KEYS = {
 }
 
 
-def default_config(plugins: Iterable[str] = ()) -> CfgNode:
-    """All keys that exist, with their defaults; registers every trainer and data set."""
+def default_config(plugins: Iterable[str] = (), paths: Iterable[str] = ()) -> CfgNode:
+    """All keys that exist, with their defaults; registers every trainer and data set.
+
+    plugins: files from elsewhere that are to be registered too
+    paths: folders that their imports look into first
+    """
     cfg = get_cfg_default()
-    extend_cfg(cfg, plugins)
+    _extend(cfg, plugins, paths)
     return cfg
 
 
-def extend_cfg(cfg: CfgNode, plugins: Iterable[str] = ()) -> None:
-    """Add what the engine's config lacks for the trainers and data sets, and register these.
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add what another train.py's config lacks for the trainers and data sets, and register these.
 
-    plugins: files from elsewhere that are to be registered too
+    That train.py does not read `per_dataset.yaml`: values that differ from it are refused.
     """
+    _extend(cfg)
+    cfg.PER_DATASET = True  # False: values other than those of per_dataset.yaml are meant
+
+
+def _extend(cfg: CfgNode, plugins: Iterable[str] = (), paths: Iterable[str] = ()) -> None:
     cfg.TASK = ""  # the protocol: B2N, FS or CD
     cfg.TRAIN.COMPILE = False  # True: torch.compile for training steps; on CUDA as graphs
     cfg.INPUT.EXIF_ORIENTATION = "auto"  # apply or ignore; auto: as the data set's class says
@@ -66,7 +73,7 @@ def extend_cfg(cfg: CfgNode, plugins: Iterable[str] = ()) -> None:
     cfg.DATASET.PATH = ""  # ImageFolder: the folder of pictures
     cfg.DATASET.TEMPLATE = ""  # replaces the data set's own sentence, e.g. 'a photo of a {}.'
     cfg.TEST.SAVE_PREDICTIONS = False  # write predictions.csv: the answer to every test picture
-    for module in import_plugins(plugins):
+    for module in import_plugins(plugins, paths):
         if hasattr(module, "add_config"):
             told(Path(module.__file__), module.add_config, cfg)
 
@@ -77,7 +84,11 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
     Raises ValueError or FileNotFoundError that names the file or flag, the key and, where
     there is one, the key that was probably meant.
     """
-    cfg = default_config(getattr(args, "plugin", ()))
+    from experiment.values import check_values  # late: upstream's engine has no such tables
+
+    cfg = default_config(getattr(args, "plugin", ()), getattr(args, "plugin_path", ()))
+    if args.trainer:  # before its keys are missed
+        check_registered(TRAINER_REGISTRY, args.trainer, "trainer (--trainer)")
     for file in (args.dataset_config_file, args.config_file):
         if file:
             merge_file(cfg, Path(file))
@@ -87,8 +98,7 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
         table = Path(args.config_file).parent / "per_dataset.yaml"
         notes = merge_per_dataset(cfg, table, final.TASK, final.DATASET.NAME)
     cfg = _with_command_line(cfg, args)
-    known = TRAINER_REGISTRY.registered_names()
-    check_availability(cfg.TRAINER.NAME, known, what="trainer (--trainer)")
+    check_registered(TRAINER_REGISTRY, cfg.TRAINER.NAME, "trainer (--trainer)")
     if args.config_file:
         check_whose(cfg, Path(args.config_file))
     check_values(cfg)
@@ -211,7 +221,7 @@ def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
     first = value[0] if isinstance(value, list) and value else value
     where = f"{source}, line {first.line}" if getattr(first, "line", None) else source
     if key not in leaves:
-        raise ValueError(_no_leaf(key, value, leaves, where))
+        raise ValueError(_no_leaf(cfg, key, value, where))
     default = leaves[key]
     try:
         found = typed(value, default, loose=_own_types().get(key) is not type(default))
@@ -224,12 +234,15 @@ def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
     reduce(getitem, nodes, cfg)[name] = found
 
 
-def _no_leaf(key: str, value: object, leaves: Mapping[str, object], where: str) -> str:
+def _no_leaf(cfg: CfgNode, key: str, value: object, where: str) -> str:
+    leaves = dict(flatten(cfg))
     below = [leaf for leaf in leaves if leaf.startswith(f"{key}.")]
     if not below:
-        hint = (
-            instead(key) or _near(key, leaves).lstrip("; ") or "see the keys that every run prints"
-        )
+        near = _near(key, leaves).lstrip("; ")
+        hint = instead(key) or near or "see the keys that every run prints"
+        room, *nodes = key.split(".")
+        if room == "TRAINER" and len(nodes) > 1 and nodes[0] not in cfg.TRAINER:
+            hint += f" (no file that was loaded adds TRAINER.{nodes[0]}: see docs/PLUGINS.md)"
         return f"unknown config key {key!r} in {where}; {hint}"
     if value in ("", None):
         return (

@@ -1,7 +1,8 @@
 """Which values the keys of a config may have: one table, checked before any data is read.
 
 What depends on the backbone (layers, picture size) or on the data set is checked by these. A
-key without a row may have any value of its type: nothing here uses it, or a plugin knows.
+key without a row may have any value of its type: nothing here uses it, or a plugin knows. Rows of
+a method count where its own trainer runs: a plugin may use the node for what it likes.
 """
 
 import math
@@ -13,11 +14,11 @@ from yacs.config import CfgNode
 
 from dassl.data.samplers import AVAI_SAMPLERS
 from dassl.data.transforms import AVAI_CHOICES, INTERPOLATION_MODES
+from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.optim.lr_scheduler import AVAI_SCHEDS, AVAI_WARMUPS
 from dassl.optim.optimizer import AVAI_OPTIMS
 from dassl.utils.tools import suggestion
-from trainers.coop import POSITIONS
 
 
 class Allowed(NamedTuple):
@@ -72,6 +73,7 @@ SHARE = number(0, 1)
 FROM_0, ABOVE_0 = number(0), number(0, open_low=True)
 WEIGHT = RATE = number(0, 1e6)
 SIZE = whole(1, 4096)
+POSITIONS = ("end", "middle", "front")
 TEXT = Allowed("a text", lambda v: isinstance(v, str))
 
 ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
@@ -143,10 +145,15 @@ METHODS: tuple[tuple[str, Allowed, str], ...] = (
     ("TRAINER.{MMRL,MMRLPLUS}.N_REP_TOKENS", whole(1, 1024), "tokens in a sequence"),
     ("TRAINER.{MMRL,MMRLPLUS}.REP_DIM", whole(1, 2**16), "a width"),
     ("TRAINER.MMRLPLUS.{RES,PROJ}_LORA_DIM", whole(1, 2**12), "a rank"),
-    ("TRAINER.COOP.CLASS_TOKEN_POSITION", one_of(POSITIONS), "of the class name in the context"),
+    ("TRAINER.COOP.CLASS_TOKEN_POSITION", one_of(POSITIONS), "of the class name"),
     ("TRAINER.{COOP,COCOOP,MAPLE}.N_CTX", whole(1, 75), "a prompt of CLIP's has 77 tokens"),
-    ("TRAINER.{IVLP,PROMPTSRC}.N_CTX_TEXT", whole(1, 75), "a prompt of CLIP's has 77 tokens"),
-    ("TRAINER.{IVLP,PROMPTSRC,VPT}.N_CTX_VISION", whole(1, 1024), "tokens in a sequence"),
+    (
+        "TRAINER.{IVLP,PROMPTSRC}.N_CTX_TEXT",
+        whole(1, 75),
+        "a prompt of CLIP's has 77 tokens; VPT learns vision prompts alone",
+    ),
+    ("TRAINER.IVLP.N_CTX_VISION", whole(0, 1024), "tokens in a sequence; 0: text prompts alone"),
+    ("TRAINER.{PROMPTSRC,VPT}.N_CTX_VISION", whole(1, 1024), "tokens in a sequence"),
     ("TRAINER.PROMPTSRC.{TEXT,IMAGE}_LOSS_WEIGHT", WEIGHT, "the loss grows with the distance"),
     ("TRAINER.PROMPTSRC.GPA_MEAN", number(), "an epoch"),
     ("TRAINER.PROMPTSRC.GPA_STD", ABOVE_0, "width in epochs"),
@@ -155,9 +162,10 @@ METHODS: tuple[tuple[str, Allowed, str], ...] = (
 
 def check_values(cfg: CfgNode) -> None:
     """ValueError for the first value that its row does not allow, or that another one forbids."""
+    node = method_node(cfg.TRAINER.NAME)
     for pattern, allowed, why in (*ENGINE, _evaluators(), *METHODS):
         for key in keys_of(pattern):
-            if _of_an_absent_method(cfg, key):
+            if key.startswith("TRAINER.") and not key.startswith(f"TRAINER.{node}."):
                 continue
             value = lookup(cfg, key)
             if not allowed.test(value):
@@ -168,10 +176,10 @@ def check_values(cfg: CfgNode) -> None:
     _check_together(cfg)
 
 
-def _of_an_absent_method(cfg: CfgNode, key: str) -> bool:
-    """Methods are there by their file being there: one that was taken out has no keys."""
-    room, _, rest = key.partition(".")
-    return room == "TRAINER" and rest.partition(".")[0] not in (*cfg.TRAINER, "NAME")
+def method_node(trainer: str) -> str:
+    """The node of a trainer's own settings; nothing for one that does not say."""
+    known = trainer in TRAINER_REGISTRY.registered_names()
+    return getattr(TRAINER_REGISTRY.get(trainer), "node", "") if known else ""
 
 
 def _evaluators() -> tuple[str, Allowed, str]:

@@ -79,10 +79,10 @@ def tokenize(texts: Sequence[str], context_length: int = 77) -> Tensor:
 
     Raises ValueError naming the text that does not fit into `context_length` tokens.
     """
-    from clip import tokenize as clip_tokenize
+    from frozen_clip.openai import clip
 
     try:
-        return clip_tokenize(list(texts), context_length=context_length).long()
+        return clip.tokenize(list(texts), context_length=context_length).long()
     except RuntimeError as error:
         for text in texts:
             _check_length(text, context_length)
@@ -95,9 +95,9 @@ def token_counts(texts: Sequence[str], context_length: int = 77) -> Tensor:
 
 
 def _check_length(text: str, context_length: int) -> None:
-    from clip.simple_tokenizer import SimpleTokenizer
+    from frozen_clip.openai import simple_tokenizer
 
-    count = len(SimpleTokenizer().encode(text)) + 2
+    count = len(simple_tokenizer.SimpleTokenizer().encode(text)) + 2
     if count > context_length:
         raise ValueError(
             f"the prompt {text!r} has {count} tokens, CLIP reads at most {context_length}; "

@@ -69,14 +69,14 @@ def load(
 
 def names() -> list[str]:
     """The names that `load` knows, the shipped model first."""
-    import clip
+    from frozen_clip.openai import clip
 
     return [SMALL, *clip.available_models()]
 
 
 def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
     """The local file behind a name, downloaded if need be, or behind a path."""
-    from clip import clip
+    from frozen_clip.openai import clip
 
     if os.path.isfile(name):
         return Path(name)
@@ -134,7 +134,7 @@ def _kind(path: Path) -> str | None:
 
 def _check_is_openais(path: Path) -> None:
     """ValueError for another TorchScript archive: loading one can run code that is in it."""
-    from clip import clip
+    from frozen_clip.openai import clip
 
     with open(path, "rb") as file:
         digest = hashlib.sha256()
@@ -172,7 +172,7 @@ def build(state: StateDict, source: str = "state dict") -> CLIP:
 
     Raises ValueError when names or shapes are not those of an OpenAI CLIP.
     """
-    from clip.model import CLIP
+    from frozen_clip.openai import model
 
     state = {
         str(key).removeprefix("module."): value
@@ -184,16 +184,16 @@ def build(state: StateDict, source: str = "state dict") -> CLIP:
             raise ValueError(f"{source} does not hold CLIP weights: {key!r} is no plain tensor")
     try:
         with torch.device("meta"):  # no memory, no random draw: every tensor is replaced
-            model = CLIP(**_sizes(state))
-        model.load_state_dict(state, assign=True)
+            clip = model.CLIP(**_sizes(state))
+        clip.load_state_dict(state, assign=True)
     except Exception as error:  # shapes that nobody thought of
         raise ValueError(
             f"{source} does not hold the weights of an OpenAI CLIP: {error}"
         ) from error
-    mask = model.build_attention_mask()
-    for block in model.transformer.resblocks:
+    mask = clip.build_attention_mask()
+    for block in clip.transformer.resblocks:
         block.attn_mask = mask
-    return model
+    return clip
 
 
 def _stored(tensor: Tensor) -> int:

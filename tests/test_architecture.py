@@ -19,7 +19,10 @@ ROOMS = {  # room: (our packages, other packages) that it may import
         set(),
         {"torch", "torchvision", "numpy", "yacs", "tqdm", "tabulate", "PIL", "gdown"},
     ),
-    "experiment": ({"dassl", "trainers", "datasets", "common"}, {"torch", "yacs", "yaml"}),
+    "experiment": (
+        {"dassl", "frozen_clip", "trainers", "datasets", "common"},
+        {"torch", "yacs", "yaml"},
+    ),
 }
 # A method that is a difference from another imports it; all others stand alone.
 PARENTS = {

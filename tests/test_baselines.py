@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import train
 from dassl.utils import save_checkpoint
 from tests.toy_run import build, classify, command, state_of
 from trainers import cocoop, coop, ivlp, maple
@@ -97,6 +98,31 @@ def public_state(name: str, layers: int = 3) -> dict[str, torch.Tensor]:
     return {key: torch.randn(shape).to(torch.float16) for key, shape in shapes.items()}
 
 
+@pytest.mark.parametrize("none", [("N_CTX_VISION",), ("N_CTX_VISION", "PROMPT_DEPTH_VISION")])
+def test_ivlp_of_the_text_tower_alone(none, toy, tmp_path):
+    """Trains the text tokens; images are those of zero-shot CLIP. Public runs of it are read."""
+    opts = tuple(word for key in none for word in (f"TRAINER.IVLP.{key}", "0"))
+    assert train.main(command(toy, "IVLP", tmp_path / "run", opts=opts)) == 0
+    saved = torch.load(tmp_path / "run/VLPromptLearner/model.pth.tar-2", weights_only=True)
+    assert saved["state_dict"].keys() == {"text_tokens"}
+    trainer = build(command(toy, "IVLP", tmp_path / "again", opts=opts))
+    before = state_of(trainer)
+    trainer.load_model(str(tmp_path / "run"))
+    assert not torch.equal(state_of(trainer)["text_tokens"], before["text_tokens"])
+    images = torch.randn(2, 3, 32, 32)
+    f, _ = trainer.method.image_features(images)
+    assert torch.equal(f, normalize(trainer.clip.encode_image(images)))
+    text = {k: v for k, v in public_state("IVLP").items() if "image_encoder.VPT" not in k}
+    text = {k: v for k, v in text.items() if "image" not in k or "VPT" not in k}
+    save_checkpoint({"state_dict": text, "epoch": 5}, tmp_path / "public" / "VLPromptLearner")
+    trainer.load_model(str(tmp_path / "public"))
+    assert torch.equal(state_of(trainer)["text_tokens"][0], text["prompt_learner.ctx"].float())
+    both = {"state_dict": public_state("IVLP"), "epoch": 5}
+    save_checkpoint(both, tmp_path / "both" / "VLPromptLearner")
+    with pytest.raises(ValueError, match="what IVLP or PromptSRC learns"):
+        trainer.load_model(str(tmp_path / "both"))
+
+
 @pytest.mark.parametrize("name", ["CoOp", "CoCoOp", "MaPLe", "IVLP", "PromptSRC", "VPT"])
 def test_public_checkpoints_load(name, toy, tmp_path):
     trainer = build(command(toy, name, tmp_path / "run"))
@@ -130,7 +156,10 @@ def test_public_checkpoints_load(name, toy, tmp_path):
         ("MaPLe", ("MAPLE.CTX_INIT", "photo"), r"2 learned words .*'photo' are 1 to 1"),
         ("IVLP", ("IVLP.PROMPT_DEPTH_TEXT", "4"), r"IVLP.PROMPT_DEPTH_TEXT is 4; .* to 3"),
         ("IVLP", ("IVLP.PROMPT_DEPTH_VISION", "5"), r"PROMPT_DEPTH_VISION is 5; .* to 4"),
-        ("IVLP", ("IVLP.N_CTX_VISION", "0"), r"IVLP.N_CTX_VISION is 0; allowed .* from 1"),
+        ("IVLP", ("IVLP.PROMPT_DEPTH_VISION", "-1"), r"DEPTH_VISION is -1; .* from 0 \(no tokens"),
+        ("IVLP", ("IVLP.N_CTX_TEXT", "0"), r"N_CTX_TEXT is 0; .*VPT learns vision prompts alone"),
+        ("PromptSRC", ("PROMPTSRC.N_CTX_VISION", "0"), r"N_CTX_VISION is 0; allowed .* from 1"),
+        ("VPT", ("VPT.PROMPT_DEPTH_VISION", "0"), r"PROMPT_DEPTH_VISION is 0; allowed .* from 1"),
         ("VPT", ("VPT.PROMPT_DEPTH_VISION", "5"), r"VPT.PROMPT_DEPTH_VISION is 5; .* to 4"),
         ("PromptSRC", ("PROMPTSRC.GPA_STD", "-1"), r"GPA_STD is -1.0; allowed"),
         ("MaPLe", ("MAPLE.PREC", "fp16"), "fp16 needs a CUDA device"),

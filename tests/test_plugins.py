@@ -14,10 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
+import datasets
 import train
+import trainers
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import build_trainer
+from experiment import siblings
 from experiment.config import default_config, extend_cfg, own_part
 from experiment.plugins import REGISTRIES, import_plugins
 from tests.test_architecture import ENGINE, imports
@@ -49,6 +52,10 @@ def forgotten(monkeypatch):
     default_config()  # ours stay
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_objects", dict(registry._objects))
+    for state in ("_own", "_joined"):
+        monkeypatch.setattr(siblings, state, {})
+    for package in (trainers, datasets):
+        monkeypatch.setattr(package, "__path__", list(package.__path__))
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -94,9 +101,6 @@ def test_the_plugins_use_every_name_of_the_api():
 
 @pytest.mark.filterwarnings("ignore")  # of what plugins of that age call
 def test_dropped_into_the_folders(tiles, tmp_path, monkeypatch, capsys):
-    import datasets
-    import trainers
-
     for package, file in ((trainers, TRAINER), (datasets, DATASET)):
         folder = tmp_path / package.__name__
         folder.mkdir()
@@ -231,8 +235,8 @@ def test_a_plugin_may_use_the_node_of_another(tmp_path):
         ("import os\n\nopen('/no/file')\n", "line 3 cannot be used: FileNotFoundError"),
         (
             "from dassl.engine import TRAINER_REGISTRY\n\n"
-            "@TRAINER_REGISTRY.register()\nclass MMRL: ...\n",
-            "'MMRL' is already in the TRAINER registry, from trainers.mmrl",
+            + 2 * "@TRAINER_REGISTRY.register()\nclass Bad: ...\n",
+            "'Bad' is already in the TRAINER registry, from trainers.bad",
         ),
     ],
 )
@@ -254,8 +258,6 @@ def test_a_plugin_that_is_no_python_file(tiles, tmp_path, capsys):
 
 
 def test_a_dropped_file_that_cannot_be_imported(tiles, tmp_path, monkeypatch, capsys):
-    import trainers
-
     (tmp_path / "broken.py").write_text("import no_such_package\n")
     monkeypatch.setattr(trainers, "__path__", [*trainers.__path__, str(tmp_path)])
     shown = refused(capsys, command(tiles, tmp_path / "run"))

@@ -143,7 +143,7 @@ def test_public_vpt(toy, golden_clip, tmp_path):
     opts = (f"{node}.PROMPT_DEPTH_VISION", "9", f"{node}.N_CTX_VISION", "4", "USE_CUDA", "False")
     opts += ("MODEL.BACKBONE.NAME", str(file))
     trainer = build(command(toy, "VPT", tmp_path / "ours", opts=opts))
-    trainer.load_model(str(save_public(tmp_path / "public", "VLPromptLearner", state)))
+    trainer.load_model(str(save_public(tmp_path / "public", "prompt_learner", state)))
     assert torch.equal(trainer.method.learner.vision_tokens[0], golden["param/image_encoder.VPT"])
 
 

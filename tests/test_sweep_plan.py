@@ -13,6 +13,7 @@ from tools.sweep.books import Books
 from tools.sweep.cli import main
 from tools.sweep.plan import describe
 from tools.sweep.protocols import BENCHMARK, Request, expand, known_methods, variant
+from train import parse_args
 
 
 def plan(protocol, methods=("MMRL",), **options):
@@ -167,6 +168,13 @@ def test_the_plan_says_what_it_will_take(tmp_path):
     assert "to do: 20:00 min; 2 at once: 10:00 min, as finished runs took on H200" in text
     other = expand(Request("few_shot", ["CoOp"], tmp_path, Path("data"), ["dtd"]))
     assert "of 15 runs nothing is known" in describe(Books(tmp_path), other, workers=1)
+
+
+def test_code_from_elsewhere_is_passed_on():
+    code = {"plugins": ["a.py", "b.py"], "plugin_paths": ["first", "second"]}
+    (run, *_) = plan("few_shot", datasets=["dtd"], shots=[1], seeds=[1], **code)
+    asked = parse_args(list(run.arguments))
+    assert (asked.plugin, asked.plugin_path) == (["a.py", "b.py"], ["first", "second"])
 
 
 def test_nothing_is_written_by_a_dry_run(tmp_path):

@@ -78,7 +78,8 @@ def convert(
     learner = {key: t.float() for key, t in _public(name).own_names(state).items()}
     check_finite(learner, file, "Convert another epoch, or get the file again")
     is_file = FILE.fullmatch(target.name) is not None
-    folder = TRAINER_REGISTRY.get(name).model_name
+    theirs = TRAINER_REGISTRY.get(name).public_folder if to == "public" else ""
+    folder = theirs or TRAINER_REGISTRY.get(name).model_name
     path = target if is_file else target / folder / f"model.pth.tar-{epoch}"
     config = None if is_file or not (source / CONFIG).is_file() else target / CONFIG
     for output in filter(None, (path, config)):
@@ -100,7 +101,8 @@ def find(source: Path, trainer: str | None) -> Path:
     if source.is_file():
         return source
     names = [trainer] if trainer else _learning()
-    folders = sorted({TRAINER_REGISTRY.get(name).model_name for name in names})
+    trainers = [TRAINER_REGISTRY.get(name) for name in names]
+    folders = sorted({t.model_name for t in trainers} | {t.public_folder for t in trainers} - {""})
     if source.name in folders and any(source.glob("model*.pth.tar*")):
         return find_checkpoint(source.parent, source.name)
     there = [name for name in folders if (source / name).is_dir()]

@@ -26,6 +26,7 @@ from trainers.checkpoints import check_settings, find_checkpoint, load_strictly,
 from trainers.checks import (
     check_classes,
     check_image_size,
+    check_per_dataset,
     check_precision,
     check_task,
     check_template,
@@ -44,6 +45,7 @@ class CLIPTrainer(TrainerX):
 
     node: str  # the config node, TRAINER.<node>
     model_name: str = ""  # the folder of its checkpoints; empty if nothing is learned
+    public_folder: str = ""  # that of the published code, where it is another
     shape_keys: tuple[str, ...] = ()  # keys of the node that a checkpoint must agree with
     needs_task = False  # whether who answers depends on TASK
     public = PublicNames({})  # the learner's tensors, and where public checkpoints have them
@@ -69,6 +71,7 @@ class CLIPTrainer(TrainerX):
         check_precision(cfg.TRAINER[self.node].PREC, self.node, cuda=cuda_is_used(cfg))
         check_task(cfg.TASK, required=self.needs_task, trainer=cfg.TRAINER.NAME)
         check_tensors(cfg)
+        check_per_dataset(cfg, type(self))
 
     # Building
 
@@ -264,7 +267,7 @@ class CLIPTrainer(TrainerX):
         if not self.model_name:
             return
         best = self.cfg.TEST.FINAL_MODEL == "best_val"
-        path = find_checkpoint(Path(directory), self.model_name, epoch, best)
+        path = find_checkpoint(Path(directory), self.model_name, epoch, best, self.public_folder)
         trained = self._trained_config(Path(directory))
         if trained:
             keys = ["MODEL.BACKBONE.NAME", *(f"TRAINER.{self.node}.{k}" for k in self.shape_keys)]

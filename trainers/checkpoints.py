@@ -16,15 +16,22 @@ MOST_LINES = 12  # of what disagrees; a file of another kind disagrees in hundre
 
 
 def find_checkpoint(
-    directory: Path, model_name: str, epoch: int | None = None, best: bool = False
+    directory: Path,
+    model_name: str,
+    epoch: int | None = None,
+    best: bool = False,
+    public_folder: str = "",
 ) -> Path:
     """`<directory>/<model_name>/model.pth.tar-<epoch>`, of the newest epoch by default.
 
     With `best`, and no epoch, `model-best.pth.tar` is preferred; it also stands in for none.
+    `public_folder` is looked into where there is no `model_name`.
 
     Raises FileNotFoundError that says what was looked for and what there is.
     """
     folder = directory / model_name
+    if public_folder and not folder.is_dir() and (directory / public_folder).is_dir():
+        folder = directory / public_folder
     found = {}
     for file in folder.glob("model.pth.tar-*"):
         if match := re.fullmatch(r"model\.pth\.tar-(\d+)", file.name):

@@ -1,11 +1,15 @@
 """What every trainer checks in its config, with words for what is allowed instead."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from yacs.config import CfgNode
 
 from frozen_clip import FrozenCLIP
+from trainers.yaml_files import read_yaml
+
+SETTINGS = Path(__file__).parents[1] / "configs" / "trainers"
 
 PRECISIONS = ("fp32", "amp", "fp16")
 TASKS = {
@@ -55,11 +59,39 @@ def check_image_size(size: list[int], clip: FrozenCLIP) -> None:
 
 
 def check_tensors(cfg: CfgNode) -> None:
-    """ValueError where the loaders would hand out pictures instead of tensors."""
+    """ValueError where the loaders would hand out something else than a tensor of images."""
     if cfg.INPUT.NO_TRANSFORM:
         raise ValueError(
             "INPUT.NO_TRANSFORM is True, but CLIP takes tensors of equal size: leave it False"
         )
+    if cfg.DATALOADER.K_TRANSFORMS > 1:
+        raise ValueError(
+            f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, but {cfg.TRAINER.NAME} "
+            "learns from one view of an image: leave it 1"
+        )
+
+
+def check_per_dataset(cfg: CfgNode, trainer: type) -> None:
+    """ValueError where another train.py left out what `per_dataset.yaml` sets for this run."""
+    if not getattr(cfg, "PER_DATASET", False):  # ours has read it
+        return
+    folders = (SETTINGS / cls.__name__ for cls in trainer.__mro__)
+    table = next((folder for folder in folders if folder.is_dir()), SETTINGS) / "per_dataset.yaml"
+    tree = read_yaml(table) if table.is_file() else {}
+    entry = tree.get(cfg.TASK, {}).get(cfg.DATASET.NAME, {})
+    differ = [f"{key} {value}" for key, value in entry.items() if _value(cfg, key) != value]
+    if differ:
+        raise ValueError(
+            f"for TASK {cfg.TASK} on {cfg.DATASET.NAME} the paper has other settings ({table}), "
+            f"which this train.py does not read: add {' '.join(differ)} at the end of the "
+            "command, or PER_DATASET False if yours are meant"
+        )
+
+
+def _value(cfg: CfgNode, dotted: str) -> object:
+    for name in dotted.split("."):
+        cfg = cfg[name]
+    return cfg
 
 
 def check_template(template: str, key: str, clip: FrozenCLIP) -> None:

@@ -74,10 +74,11 @@ def random_tokens(layers: int, count: int, width: int) -> Tensor:
     return 0.02 * torch.randn(layers, count, width)
 
 
-def check_depth(depth: int, layers: int, key: str, clip: FrozenCLIP) -> None:
-    """ValueError unless the number of prompted layers is from 1 to `layers`."""
-    if not 1 <= depth <= layers:
+def check_depth(depth: int, layers: int, key: str, clip: FrozenCLIP, least: int = 1) -> None:
+    """ValueError unless the number of prompted layers is from `least` to `layers`."""
+    if not least <= depth <= layers:
+        first = "1 (the input alone)" if least else "0 (no tokens in this tower)"
         raise ValueError(
-            f"{key} is {depth}; allowed for {clip.name} is a number of prompted layers from 1 "
-            f"(the input alone) to {layers}"
+            f"{key} is {depth}; allowed for {clip.name} is a number of prompted layers from "
+            f"{first} to {layers}"
         )

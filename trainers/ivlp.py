@@ -3,7 +3,8 @@
 The uncoupled baseline of MaPLe (arXiv 2210.03117) and the architecture of PromptSRC
 (arXiv 2307.06948). Learned tokens stand in front of the class name and behind the patches, in
 the input of each tower and, afresh, before each of its lower layers; the two towers share
-nothing.
+nothing. With no vision tokens (N_CTX_VISION or PROMPT_DEPTH_VISION 0) the text tower alone is
+prompted; the vision tower alone is VPT (`trainers.vpt`).
 
 Trained: the tokens of both towers.
 
@@ -34,21 +35,22 @@ def add_config(cfg: CfgNode) -> None:
     cfg.TRAINER.IVLP = CfgNode()
     node = cfg.TRAINER.IVLP
     node.PREC = "fp16"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
-    node.N_CTX_VISION = 2  # K of the vision tower
+    node.N_CTX_VISION = 2  # K of the vision tower; 0: no tokens there
     node.N_CTX_TEXT = 2  # K of the text tower
     # What the prompts say; its first N_CTX_TEXT words are where the text tokens of the input
     # start, the rest stays. Empty, or N_CTX_TEXT above 4: the tokens start at random.
     node.CTX_INIT = "a photo of a"
-    node.PROMPT_DEPTH_VISION = 9  # J of the vision tower, counted from the input
+    node.PROMPT_DEPTH_VISION = 9  # J of the vision tower, counted from the input; 0: no tokens
     node.PROMPT_DEPTH_TEXT = 9  # J of the text tower
 
 
 class VisionPrompts(nn.Module):
-    """The learned tokens of the vision tower (J, K, D)."""
+    """The learned tokens of the vision tower (J, K, D); None if J or K is 0."""
 
     def __init__(self, clip: FrozenCLIP, layers: int, count: int):
         super().__init__()
-        self.vision_tokens = nn.Parameter(random_tokens(layers, count, clip.vision.width))
+        tokens = random_tokens(layers, count, clip.vision.width)
+        self.vision_tokens = nn.Parameter(tokens) if tokens.numel() else None
 
 
 class IndependentPrompts(VisionPrompts):
@@ -80,6 +82,7 @@ TEXT_TOKENS = PublicTensor(
     start=1,
 )
 PUBLIC = PublicNames({"text_tokens": TEXT_TOKENS, "vision_tokens": VISION_TOKENS})
+TEXT_ALONE = PublicNames({"text_tokens": TEXT_TOKENS}, without=(VISION_TOKENS,))
 from_public = PUBLIC.from_public
 
 
@@ -97,6 +100,9 @@ class IVLPMethod(Method):
 
     def image_features(self, images: Tensor, teacher: bool = False) -> tuple[Tensor, Tensor | None]:
         """f and, for the teacher, the same of the frozen CLIP; each (N, E), normalised."""
+        if self.learner.vision_tokens is None:
+            f = normalize(self.clip.encode_image(images))
+            return f, f if teacher else None
         tokens_JKD = self.learner.vision_tokens.to(self.clip.dtype)
         vision, proj = self.clip.vision, self.clip.vision_projection
         edits = vision_edits(tokens_JKD, at=vision.length)
@@ -113,6 +119,7 @@ class IVLP(CLIPTrainer):
     node = "IVLP"
     model_name = "VLPromptLearner"
     public = PUBLIC
+    least_vision_depth = 0
     shape_keys = (
         "N_CTX_VISION",
         "N_CTX_TEXT",
@@ -120,6 +127,12 @@ class IVLP(CLIPTrainer):
         "PROMPT_DEPTH_VISION",
         "PROMPT_DEPTH_TEXT",
     )
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        node = cfg.TRAINER[self.node]
+        if not node.N_CTX_VISION or not node.PROMPT_DEPTH_VISION:
+            self.public = TEXT_ALONE
 
     @property
     def context(self) -> Context:
@@ -132,13 +145,13 @@ class IVLP(CLIPTrainer):
 
     def check_learner(self, clip: FrozenCLIP) -> None:
         super().check_learner(clip)
-        self.check_depths(clip, VISION=clip.vision.layers, TEXT=clip.text.layers)
+        self.check_depth("VISION", clip.vision.layers, clip, least=self.least_vision_depth)
+        self.check_depth("TEXT", clip.text.layers, clip)
         self.context.check(clip)
 
-    def check_depths(self, clip: FrozenCLIP, **layers: int) -> None:
-        for tower, top in layers.items():
-            key = f"PROMPT_DEPTH_{tower}"
-            check_depth(self.settings[key], top, f"TRAINER.{self.node}.{key}", clip)
+    def check_depth(self, tower: str, layers: int, clip: FrozenCLIP, least: int = 1) -> None:
+        key = f"PROMPT_DEPTH_{tower}"
+        check_depth(self.settings[key], layers, f"TRAINER.{self.node}.{key}", clip, least)
 
     @property
     def vision_shape(self) -> tuple[int, int]:

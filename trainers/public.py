@@ -47,15 +47,24 @@ class PublicNames:
 
     root: the part of the public model that is saved alone; its files leave out this beginning
         of all names
+    without: what a file must not have, since more would have been learned then
     """
 
-    def __init__(self, tensors: dict[str, PublicTensor], root: str = ""):
+    def __init__(
+        self,
+        tensors: dict[str, PublicTensor],
+        root: str = "",
+        without: tuple[PublicTensor, ...] = (),
+    ):
         self.tensors = tensors
         self.root = root
+        self.without = without
 
     def found_in(self, state: State) -> set[str]:
         """The public names that are read; none unless every tensor of the learner is there."""
         whole = self._whole(state)
+        if any(next(tensor.names()) in whole for tensor in self.without):
+            return set()
         found = [list(takewhile(whole.__contains__, t.names())) for t in self.tensors.values()]
         return {name for names in found for name in names} if all(found) else set()
 

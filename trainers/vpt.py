@@ -43,8 +43,10 @@ class VPTMethod(IVLPMethod):
 @TRAINER_REGISTRY.register()
 class VPT(IVLP):
     node = "VPT"
+    public_folder = "prompt_learner"
     shape_keys = ("N_CTX_VISION", "CTX_INIT", "PROMPT_DEPTH_VISION")
     public = PublicNames({"vision_tokens": VISION_TOKENS})
+    least_vision_depth = 1
 
     @property
     def template(self) -> str:
@@ -52,7 +54,7 @@ class VPT(IVLP):
 
     def check_learner(self, clip: FrozenCLIP) -> None:
         CLIPTrainer.check_learner(self, clip)
-        self.check_depths(clip, VISION=clip.vision.layers)
+        self.check_depth("VISION", clip.vision.layers, clip, self.least_vision_depth)
         check_template(self.template, "TRAINER.VPT.CTX_INIT", clip)
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> VPTMethod:

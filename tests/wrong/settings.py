@@ -37,6 +37,7 @@ SETTINGS = (
     value("OPTIM.LR_SCHEDULER", "cosin", "do you mean 'cosine'"),
     value("OPTIM.NAME", "adamv", "adamw", "do you mean 'adam"),
     value("DATALOADER.TRAIN_X.SAMPLER", "Random", "do you mean 'RandomSampler'"),
+    value("DATALOADER.K_TRANSFORMS", "2", "learns from one view of an image: leave it 1"),
     value("TEST.EVALUATOR", "Classify", "do you mean 'Classification'"),
     value("INPUT.TRANSFORMS", "['random_flop']", "do you mean 'random_flip'"),
     # types and ranges

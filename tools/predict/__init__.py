@@ -32,6 +32,7 @@ def load(
     exif_orientation: str | None = None,
     root: str | None = None,
     plugins: Iterable[str] = (),
+    plugin_paths: Iterable[str] = (),
     cache: bool = True,
 ) -> Classifier:
     """The method that a training run of `train.py` left in its folder, ready for pictures.
@@ -48,7 +49,7 @@ def load(
         exif_orientation: 'apply' turns images upright as their cameras noted, 'ignore' does not;
             by default what the run did.
         root: folder of the data sets; read only for the names of a run without `classes.json`.
-        plugins: files that the run was given with --plugin.
+        plugins, plugin_paths: what the run was given with --plugin and --plugin-path.
         cache: keep the text features in the run's folder, and take them from there.
 
     Raises:
@@ -60,4 +61,5 @@ def load(
     choice = {"classes": classes, "template": template, "epoch": epoch, "cache": cache}
     place = {"device": device, "precision": precision, "backbone": backbone}
     place |= {"exif_orientation": exif_orientation, "root": root}
-    return build_classifier(run, **choice, **place, plugins=plugins)
+    code = {"plugins": plugins, "plugin_paths": plugin_paths}
+    return build_classifier(run, **choice, **place, **code)

@@ -38,6 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--exif-orientation", help="apply or ignore (default: what the run did)")
     add_path("--root", help="folder of the data sets, for a run without classes.json")
     add_path("--plugin", action="append", default=[], help="file the run was given; repeatable")
+    add_path("--plugin-path", action="append", default=[], help="see train.py --help; repeatable")
     add("--no-cache", action="store_true", help="keep no text features in the run's folder")
     add("--export", type=path, metavar="DIR", help="write the image side and the class matrix")
     return parser.parse_args(argv)
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         exif_orientation=args.exif_orientation,
         root=args.root,
         plugins=args.plugin,
+        plugin_paths=args.plugin_path,
         cache=not args.no_cache,
     )
     if args.export:

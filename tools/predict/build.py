@@ -51,11 +51,12 @@ def build_classifier(
     exif_orientation: str | None,
     root: str | None,
     plugins: Iterable[str],
+    plugin_paths: Iterable[str],
 ) -> Classifier:
     """See `tools.predict.load`."""
     given = None if classes is None else check_classes(classes)
     with contextlib.redirect_stdout(io.StringIO()):  # what a training run says does not matter
-        found = read_run(Path(run), root, plugins, given)
+        found = read_run(Path(run), root, given, plugins, plugin_paths)
         place = check_device(device)
         cfg = _config_of(found, template, place, precision, backbone, exif_orientation)
         bases = (WithoutData, found.trainer)
@@ -156,7 +157,7 @@ def _checkpoint(
     if not trainer.model_name:
         return None, {}
     best = trainer.cfg.TEST.FINAL_MODEL == "best_val"
-    path = find_checkpoint(folder, trainer.model_name, epoch, best)
+    path = find_checkpoint(folder, trainer.model_name, epoch, best, trainer.public_folder)
     return path, trainer.public.own_names(read_checkpoint(path))
 
 

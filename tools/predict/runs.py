@@ -11,9 +11,9 @@ from common.advice import move_aside
 from common.text_files import read_text
 from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import check_availability
 from experiment.config import default_config, merge_file, set_key
 from experiment.flat import EARLIER
+from experiment.plugins import check_registered
 from experiment.record import CLASSES
 from trainers.base import CLIPTrainer
 from trainers.templates import template_of
@@ -30,13 +30,17 @@ class Run(NamedTuple):
 
 
 def read_run(
-    folder: Path, root: str | None, plugins: Iterable[str], classes: list[str] | None
+    folder: Path,
+    root: str | None,
+    classes: list[str] | None,
+    plugins: Iterable[str],
+    plugin_paths: Iterable[str],
 ) -> Run:
     """Read a run's folder; `classes`, where they are given, replace its own.
 
     Raises FileNotFoundError or ValueError that says what is missing.
     """
-    cfg = default_config(plugins)
+    cfg = default_config(plugins, plugin_paths)
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(
             f"no run in {folder}: it has no config.yaml. Give --model-dir the folder "
@@ -59,8 +63,8 @@ def read_run(
 
 
 def _trainer(name: str) -> type[CLIPTrainer]:
-    known = TRAINER_REGISTRY.registered_names()
-    check_availability(name, known, what="trainer (--plugin FILE, if it is in a file of its own)")
+    what = "trainer (--plugin FILE, if it is in a file of its own)"
+    check_registered(TRAINER_REGISTRY, name, what)
     trainer = TRAINER_REGISTRY.get(name)
     if not issubclass(trainer, CLIPTrainer):
         raise ValueError(

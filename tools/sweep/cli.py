@@ -61,6 +61,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     add_path("--backbone", help="CLIP: a name, a file or 'small'")
     text = "file with a method or data set; repeatable"
     add_path("--plugin", action="append", default=[], help=text)
+    add_path("--plugin-path", action="append", default=[], help="see train.py --help; repeatable")
     add("--on", choices=["local", "slurm", "foreground"], default="local")
     add("--dry-run", action="store_true", help="only print the plan, and what it will take")
     add("--commands", action="store_true", help="only print the commands")
@@ -121,6 +122,7 @@ def sweep(args: argparse.Namespace) -> int:
             cfg=args.cfg,
             backbone=args.backbone,
             plugins=args.plugin,
+            plugin_paths=args.plugin_path,
             options=args.opts,
         )
     )

@@ -54,6 +54,7 @@ class Request:
     cfg: str | None = None  # the variant of the settings, for all methods
     backbone: str | None = None
     plugins: Sequence[str] = ()
+    plugin_paths: Sequence[str] = ()
     options: Sequence[str] = field(default_factory=tuple)  # KEY VALUE ...
 
 
@@ -175,6 +176,8 @@ def _run(
         flags += ["--backbone", request.backbone]
     for plugin in request.plugins:
         flags += ["--plugin", plugin]
+    for path in request.plugin_paths:
+        flags += ["--plugin-path", path]
     if weights:
         flags += ["--eval-only", "--model-dir", str(request.output / weights)]
     numbers = ("DATASET.NUM_SHOTS", str(shots))

@@ -235,14 +235,17 @@ def test_several_views(make_cfg, items):
     cfg.INPUT.TRANSFORMS = ("random_resized_crop", "normalize")
     transform = build_transform(cfg, is_train=True)
     sample = DatasetWrapper(cfg, items, transform, is_train=True)[0]
-    assert {"img", "img2", "img0"} <= set(sample) and "img3" not in sample
-    assert sample["img"].shape == sample["img2"].shape == sample["img0"].shape == (3, 16, 16)
-    assert not torch.equal(sample["img"], sample["img2"])
+    assert {"img", "img0"} <= set(sample) and "img2" not in sample
+    first, second = sample["img"]
+    assert first.shape == second.shape == sample["img0"].shape == (3, 16, 16)
+    assert not torch.equal(first, second)
     again = DatasetWrapper(cfg, items, transform, is_train=True)[0]
     assert torch.equal(sample["img0"], again["img0"])  # not augmented
     assert sample["img0"].min() < 0  # normalised
     test_sample = DatasetWrapper(cfg, items, transform, is_train=False)[0]
-    assert "img2" not in test_sample
+    assert test_sample["img"].shape == (3, 16, 16) and "img2" not in test_sample
+    batch = next(iter(DataManager(cfg).train_loader_x))
+    assert [view.shape for view in batch["img"]] == 2 * [(4, 3, 16, 16)]
 
 
 def test_several_transforms(make_cfg):
@@ -253,6 +256,19 @@ def test_several_transforms(make_cfg):
     batch = next(iter(DataManager(cfg, custom_tfm_train=[weak, strong]).train_loader_x))
     assert batch["img"].shape == batch["img2"].shape
     assert not torch.equal(batch["img"], batch["img2"])
+    cfg.DATALOADER.K_TRANSFORMS = 2
+    batch = next(iter(DataManager(cfg, custom_tfm_train=[weak, strong]).train_loader_x))
+    assert len(batch["img"]) == len(batch["img2"]) == 2 and "img3" not in batch
+
+
+def test_building_loaders_leaves_the_generator_where_it_was(make_cfg):
+    """So that a model built next starts as it does on upstream's engine."""
+    cfg = make_cfg("DATASET.ALL_AS_UNLABELED", True)
+    before = torch.get_rng_state()
+    data = DataManager(cfg)
+    assert torch.equal(before, torch.get_rng_state())
+    assert data.train_loader_x.sampler.seed != data.train_loader_u.sampler.seed
+    assert data.train_loader_x.sampler.seed == int(torch.randint(2**62, (1,)))
 
 
 def test_views_need_a_transform(make_cfg, items):

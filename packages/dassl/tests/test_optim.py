@@ -1,6 +1,7 @@
 """Optimisers and learning rates."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from torch import nn
 
 from dassl.config import get_cfg_default
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.optim.lr_scheduler import ConstantWarmupScheduler, LinearWarmupScheduler
+from dassl.optim.radam import AdamW, PlainRAdam, RAdam
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "lr_schedules.json").read_text())
 KEYS = {
@@ -23,6 +26,50 @@ KEYS = {
     "stepsize": "STEPSIZE",
     "gamma": "GAMMA",
 }
+
+
+@pytest.mark.parametrize("name", [n for n in GOLDEN if GOLDEN[n]["config"].get("warmup_epoch")])
+def test_warmups_as_plugins_build_them(name):
+    """Around a schedule of PyTorch they give the rates that `build_lr_scheduler` gives."""
+    cfg = golden_cfg(name)
+    if cfg.LR_SCHEDULER != "cosine" or not cfg.WARMUP_RECOUNT:
+        pytest.skip("another successor")
+    first = {"constant": cfg.WARMUP_CONS_LR, "linear": cfg.WARMUP_MIN_LR}[cfg.WARMUP_TYPE]
+    kind = {"constant": ConstantWarmupScheduler, "linear": LinearWarmupScheduler}[cfg.WARMUP_TYPE]
+
+    def build():
+        optimizer = build_optimizer([one_weight()], cfg)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, float(cfg.MAX_EPOCH))
+        return optimizer, kind(optimizer, cosine, cfg.WARMUP_EPOCH, first)
+
+    ours = build_optimizer([one_weight()], cfg)
+    expected, (theirs, warmup) = build_lr_scheduler(ours, cfg), build()
+    for epoch in range(cfg.MAX_EPOCH):
+        assert theirs.param_groups[0]["lr"] == pytest.approx(ours.param_groups[0]["lr"], rel=1e-9)
+        if epoch == cfg.WARMUP_EPOCH + 1:  # another process goes on
+            state, before = warmup.state_dict(), theirs.state_dict()
+            assert pickle.loads(pickle.dumps(state)) == state
+            theirs, warmup = build()
+            theirs.load_state_dict(before)
+            warmup.load_state_dict(state)
+        theirs.step()
+        expected.step()
+        warmup.step()
+
+
+@pytest.mark.parametrize(("kind", "extra"), [(RAdam, {}), (PlainRAdam, {}), (AdamW, {"warmup": 3})])
+def test_optimisers_under_their_old_path(kind, extra):
+    weight = one_weight()
+    if extra:
+        with pytest.raises(ValueError, match="warmup=3"):
+            kind([weight], **extra)
+    else:
+        with pytest.raises(ValueError, match="degenerated_to_sgd False"):
+            kind([weight], degenerated_to_sgd=False)
+    optimizer = kind([weight], lr=0.1, weight_decay=0.5)
+    weight.sum().backward()
+    optimizer.step()
+    assert weight.item() == pytest.approx(0.95 - 0.1)  # decay apart from the gradient
 
 
 def optim_cfg(**values):

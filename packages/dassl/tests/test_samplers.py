@@ -10,6 +10,7 @@ from dassl.data.samplers import (
     RandomClassSampler,
     RandomDomainSampler,
     RandomSampler,
+    SeqDomainSampler,
     SequentialSampler,
     build_sampler,
 )
@@ -96,3 +97,13 @@ def test_numbers_that_do_not_fit():
         RandomClassSampler(data, 8, 2)
     with pytest.raises(ValueError, match="N_INS is 16"):
         RandomClassSampler(data, 8, 16)
+
+
+def test_domains_in_order():
+    data = source(d2l0=5, d0l0=4, d1l0=9)
+    sampler = build_sampler("SeqDomainSampler", data_source=data, batch_size=6)
+    assert isinstance(sampler, SeqDomainSampler)
+    batches = batches_of(sampler, 6)
+    assert [[data[i].domain for i in batch] for batch in batches] == 2 * [[0, 0, 1, 1, 2, 2]]
+    with pytest.raises(ValueError, match="divide the batch"):
+        SeqDomainSampler(data, 4)

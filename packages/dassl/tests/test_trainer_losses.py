@@ -26,6 +26,21 @@ def test_a_reported_loss_that_is_no_number_stops_the_run(make_cfg):
         trainer.train()
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_prograds_step(make_cfg, sign):
+    """Against b the part of a along b is left out, `lambda_` times; with b it is not."""
+    trainer = build_trainer(make_cfg())
+    weight = trainer.model.linear.weight
+    start = weight.detach().clone()
+    a, b = torch.randn_like(start), torch.randn_like(start)
+    b = b if (a * b).sum() * sign > 0 else -b
+    trainer.prograd_backward_and_update((weight * a).sum(), (weight * b).sum(), 0.5)
+    along = (a * b).sum() / b.square().sum() * b
+    expected = a if sign > 0 else a - 0.5 * along
+    assert torch.allclose(weight.grad, expected, atol=1e-6)
+    assert not torch.equal(weight, start)
+
+
 class OnGPU(torch.Tensor):
     @property
     def device(self):

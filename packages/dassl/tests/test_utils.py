@@ -57,6 +57,23 @@ def test_registry():
     registry.register(pear, force=True)
 
 
+def test_names_that_may_be_taken_over():
+    registry = Registry("FRUIT")
+    first, second = (type("Apple", (), {}) for _ in range(2))
+    registry.register(first)
+    with registry.replacing(["Apple"]):
+        registry.register(second)
+        with pytest.raises(KeyError, match="already in"):  # once
+            registry.register(first)
+    assert registry.get("Apple") is second
+    with pytest.raises(ZeroDivisionError), registry.replacing(["Apple"]):
+        registry.register(first)
+        1 / 0  # noqa: B018
+    assert registry.get("Apple") is second
+    with pytest.raises(KeyError, match="already in"):
+        registry.register(first)
+
+
 def test_check_availability_names_the_nearest():
     check_availability("b", ["a", "b"])
     with pytest.raises(ValueError, match=r"'CoOP'.*\['CoOp', 'MMRL'\].*do you mean 'CoOp'"):

@@ -80,8 +80,8 @@ class ToyTrainerXU(TrainerXU):
 
     def forward_backward(self, batch_x, batch_u):
         image, label, _domain, image_u = self.parse_batch_train(batch_x, batch_u)
-        answers = self.model(image_u).softmax(dim=1)
-        entropy = -(answers * answers.log()).sum(dim=1).mean()
+        logs = self.model(image_u).log_softmax(dim=1)  # finite also where an answer is 0
+        entropy = -(logs.exp() * logs).sum(dim=1).mean()
         loss = F.cross_entropy(self.model(image), label) + 0.1 * entropy
         self.model_backward_and_update(loss)
         if (self.batch_idx + 1) == self.num_batches:

@@ -3,16 +3,35 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+import torchvision.transforms as T
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset as TorchDataset
 from yacs.config import CfgNode
+
+from dassl.utils import read_image
 
 from .datasets import DatasetBase, Datum, build_dataset
 from .loader import build_data_loader
-from .transforms import build_transform
+from .samplers import build_sampler
+from .seeding import generator_put_back
+from .transforms import INTERPOLATION_MODES, build_transform
 from .wrapper import DatasetWrapper, Transform
 
-__all__ = ["DataManager", "DatasetWrapper", "build_data_loader"]
+__all__ = [  # plugins take all of these from here
+    "INTERPOLATION_MODES",
+    "DataManager",
+    "DatasetWrapper",
+    "T",
+    "TorchDataset",
+    "build_data_loader",
+    "build_dataset",
+    "build_sampler",
+    "build_transform",
+    "read_image",
+    "torch",
+]
 
 
 class DataManager:
@@ -47,11 +66,12 @@ class DataManager:
         own_train, own_test = custom_tfm_train is not None, custom_tfm_test is not None
         self._tfm_train = custom_tfm_train if own_train else build_transform(cfg, is_train=True)
         self._tfm_test = custom_tfm_test if own_test else build_transform(cfg, is_train=False)
-        self.train_loader_x = self._train_loader(self.dataset.train_x, cfg.DATALOADER.TRAIN_X)
         train_u, node_u = self.dataset.train_u, cfg.DATALOADER.TRAIN_U
         if node_u.SAME_AS_X:
             node_u = cfg.DATALOADER.TRAIN_X
-        self.train_loader_u = self._train_loader(train_u, node_u) if train_u else None
+        with generator_put_back():  # models start as if no loader had drawn its seed
+            self.train_loader_x = self._train_loader(self.dataset.train_x, cfg.DATALOADER.TRAIN_X)
+            self.train_loader_u = self._train_loader(train_u, node_u) if train_u else None
         self.val_loader = self._test_loader(self.dataset.val)
         self.test_loader = self._test_loader(self.dataset.test)
         if cfg.VERBOSE:

@@ -35,9 +35,10 @@ def build_data_loader(
 ) -> DataLoader[Any]:
     """Build a loader over a list of images.
 
-    A training loader's seed is one draw from torch's global generator, made here; nothing is
-    drawn from it later. Test loaders draw nothing: all their passes are the same. Workers of a
-    training loader live until `stop_workers`, those of a test loader as long as a pass.
+    A training loader's seed is one draw from torch's global generator, made here (`DataManager`
+    puts that back); nothing is drawn from it later. Test loaders draw nothing: all their passes
+    are the same. Workers of a training loader live until `stop_workers`, those of a test loader
+    as long as a pass.
 
     Args:
         dataset_wrapper: called as (cfg, data_source, transform=, is_train=); by default

@@ -16,11 +16,19 @@ __all__ = [
     "RandomClassSampler",
     "RandomDomainSampler",
     "RandomSampler",
+    "Sampler",
+    "SeqDomainSampler",
     "SequentialSampler",
     "build_sampler",
 ]
 
-AVAI_SAMPLERS = ["RandomSampler", "SequentialSampler", "RandomDomainSampler", "RandomClassSampler"]
+AVAI_SAMPLERS = [
+    "RandomSampler",
+    "SequentialSampler",
+    "RandomDomainSampler",
+    "SeqDomainSampler",
+    "RandomClassSampler",
+]
 
 
 class _GroupSampler(Sampler[int]):
@@ -46,13 +54,16 @@ class _GroupSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         left = {key: self._chunks(indices) for key, indices in self.groups.items()}
         for _ in range(self._num_batches()):
-            order = self._pick(list(left), len(left))
-            order.sort(key=lambda key: len(left[key]), reverse=True)
-            for key in order[: self.groups_per_batch]:
+            for key in self._order(left)[: self.groups_per_batch]:
                 yield from left[key].pop()
 
     def __len__(self) -> int:
         return self._num_batches() * self.groups_per_batch * self.n_per_group
+
+    def _order(self, left: dict[int, list[list[int]]]) -> list[int]:
+        """Order the groups, given the chunks left of each."""
+        order = self._pick(list(left), len(left))
+        return sorted(order, key=lambda key: len(left[key]), reverse=True)
 
     def _num_batches(self) -> int:
         """Return the largest B for which groups of B chunks at most fill B batches."""
@@ -98,6 +109,25 @@ class RandomDomainSampler(_GroupSampler):
                 f"most the number of domains, {len(groups)}"
             )
         super().__init__(groups, n_domain, batch_size // n_domain, generator)
+
+
+class SeqDomainSampler(RandomDomainSampler):
+    """Batches with equally many images of every domain, the domains in the order of numbers."""
+
+    def __init__(
+        self,
+        data_source: Sequence[Datum],
+        batch_size: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """
+        Raises:
+            ValueError: the domains do not divide the batch.
+        """
+        super().__init__(data_source, batch_size, 0, generator)
+
+    def _order(self, left: dict[int, list[list[int]]]) -> list[int]:
+        return sorted(left)
 
 
 class RandomClassSampler(_GroupSampler):
@@ -157,4 +187,6 @@ def build_sampler(
         return RandomSampler(source, generator=generator)
     if sampler_type == "RandomDomainSampler":
         return RandomDomainSampler(source, batch_size, n_domain, generator)
+    if sampler_type == "SeqDomainSampler":
+        return SeqDomainSampler(source, batch_size, generator)
     return RandomClassSampler(source, batch_size, n_ins, generator)

@@ -113,6 +113,16 @@ def generators_at(seed: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
+@contextmanager
+def generator_put_back() -> Iterator[None]:
+    """Let what is drawn within from torch's global generator leave it where it was."""
+    before = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
 def draw_seed() -> int:
     """Draw a loader's seed from torch's global generator."""
     return int(torch.randint(2**62, (1,)))

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from torchvision import transforms as T
 from yacs.config import CfgNode
 
-from dassl.utils import read_image, tolist_if_not
+from dassl.utils import read_image
 
 from .datasets import Datum
 from .seeding import SeededFetching
@@ -19,9 +19,10 @@ Transform = Callable[[Any], Any]
 class DatasetWrapper(SeededFetching, Dataset[dict[str, Any]]):
     """Images of a list as dicts: img, label, domain, impath, index.
 
-    With DATALOADER.K_TRANSFORMS above 1 (training only), or with several transforms, there are
-    also img2, img3...; with RETURN_IMG0 also img0, the image without augmentation. A subclass
-    need only bring its own `__getitem__`.
+    With several transforms there are also img2, img3..., one for each. With
+    DATALOADER.K_TRANSFORMS above 1 (training only) each of these is the list of K views; with
+    RETURN_IMG0 there is also img0, the image without augmentation. A subclass need only bring its
+    own `__getitem__`.
     """
 
     def __init__(
@@ -64,19 +65,19 @@ class DatasetWrapper(SeededFetching, Dataset[dict[str, Any]]):
             "impath": item.impath,
             "index": int(idx),
         }
-        for number, view in enumerate(self._views(image), start=1):
-            output["img" if number == 1 else f"img{number}"] = view
+        for number, made in enumerate(self._made_of(image), start=1):
+            output["img" if number == 1 else f"img{number}"] = made
         if self.return_img0:
             output["img0"] = self.to_tensor(image)
         return output
 
-    def _views(self, image: Any) -> list[Any]:
+    def _made_of(self, image: Any) -> list[Any]:
+        """Return what each transform makes of the image."""
         if self.transform is None:
             return [image]
         transform: Any = self.transform
         transforms = transform if isinstance(transform, list | tuple) else [transform]
-        views = (tolist_if_not(self._transform_image(tfm, image)) for tfm in transforms)
-        return [view for made in views for view in made]
+        return [self._transform_image(tfm, image) for tfm in transforms]
 
     def _transform_image(self, tfm: Transform, img0: Any) -> Any:
         """Return one view of the image, or the list of K_TRANSFORMS views."""

@@ -44,6 +44,38 @@ class TrainerBase(ModelKeeper):
         self.model_backward(loss)
         self.model_update(names)
 
+    def prograd_backward_and_update(
+        self,
+        loss_a: Tensor,
+        loss_b: Tensor,
+        lambda_: float = 1.0,
+        names: str | list[str] | None = None,
+    ) -> None:
+        """Step down `loss_a` without going up `loss_b`, as ProGrad (arXiv 2205.14865) does.
+
+        Where the two gradients a and b of a parameter point against each other, a counts less
+        `lambda_` times its part along b; elsewhere a counts.
+
+        Raises:
+            ValueError: the run has several processes, whose gradients are not yet one.
+        """
+        if world_size() > 1:
+            raise ValueError(
+                "prograd_backward_and_update needs all images of a batch in one process: start "
+                "it without torchrun"
+            )
+        chosen = self.get_model_names(names)
+        trained = [p for name in chosen for p in self._models[name].parameters() if p.requires_grad]
+        self.model_zero_grad(chosen)
+        self.detect_anomaly(loss_b)
+        b_grads = torch.autograd.grad(loss_b, trained, retain_graph=True, allow_unused=True)
+        self.model_backward(loss_a)
+        for param, b in zip(trained, b_grads, strict=True):
+            if param.grad is not None and b is not None:
+                against = (param.grad * b).sum().clamp_max(0) / b.square().sum().clamp_min(1e-30)
+                param.grad -= lambda_ * against * b
+        self.model_update(chosen)
+
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:
         """Drop the gradients of all models that are trained, or of `names`."""
         for name in self.get_model_names(names):

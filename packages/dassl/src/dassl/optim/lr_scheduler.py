@@ -8,10 +8,23 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 from yacs.config import CfgNode
 
 from dassl.utils import check_availability
+
+from .warmup import ConstantWarmupScheduler, LinearWarmupScheduler
+
+__all__ = [
+    "AVAI_SCHEDS",
+    "AVAI_WARMUPS",
+    "ConstantWarmupScheduler",
+    "EpochSchedule",
+    "LinearWarmupScheduler",
+    "build_lr_scheduler",
+    "torch",
+]
 
 AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
 AVAI_WARMUPS = ["constant", "linear"]

@@ -3,11 +3,16 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam, RMSprop
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from yacs.config import CfgNode
 
 from dassl.utils import check_availability
+
+from .radam import RAdam
+
+__all__ = ["AVAI_OPTIMS", "RAdam", "build_optimizer", "nn", "torch"]
 
 ParamGroups = list[dict[str, Any]]
 
@@ -26,7 +31,7 @@ def _adamw(groups: ParamGroups, cfg: CfgNode) -> Optimizer:
 
 def _radam(groups: ParamGroups, cfg: CfgNode) -> Optimizer:
     betas = (cfg.ADAM_BETA1, cfg.ADAM_BETA2)
-    return RAdam(groups, betas=betas, decoupled_weight_decay=True, **_common(cfg))
+    return torch.optim.RAdam(groups, betas=betas, decoupled_weight_decay=True, **_common(cfg))
 
 
 def _sgd(groups: ParamGroups, cfg: CfgNode) -> Optimizer:

@@ -1,6 +1,7 @@
 """Names to classes or functions: how trainers, data sets and the like are found by a config."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .tools import check_availability, suggestion
@@ -22,6 +23,21 @@ class Registry:
     def __init__(self, name: str) -> None:
         self._name = name
         self._objects: dict[str, Any] = {}
+        self._replaceable: set[str] = set()
+
+    @contextmanager
+    def replacing(self, names: Iterable[str]) -> Iterator[None]:
+        """Let each of `names` be taken by another object within, once; after an error all is as
+        it was."""
+        before = dict(self._objects)
+        self._replaceable = set(names)
+        try:
+            yield
+        except BaseException:
+            self._objects = before
+            raise
+        finally:
+            self._replaceable = set()
 
     def register(self, obj: Any = None, force: bool = False) -> Any:
         """Register `obj`, or return a decorator. `force` replaces an object of the same name.
@@ -60,11 +76,12 @@ class Registry:
 
     def _add(self, obj: Any, force: bool) -> Any:
         name = obj.__name__
-        if name in self._objects and not force:
+        if name in self._objects and not force and name not in self._replaceable:
             raise RegistryError(
                 f"{name!r} is already in the {self._name} registry, from "
                 f"{self._objects[name].__module__}: rename it, or register with force=True"
             )
+        self._replaceable.discard(name)
         self._objects[name] = obj
         return obj
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dassl.utils import check_availability, download_url
+from dassl.utils import check_availability, check_isfile, download_url
 
 from .download import extract_archive
+
+__all__ = ["DatasetBase", "Datum", "check_isfile"]
 
 
 class Datum:
@@ -129,6 +131,18 @@ class DatasetBase:
                 f"{missing[:10]}. Relabel the classes, or find out where their images went."
             )
         return {label: lab2cname[label] for label in sorted(lab2cname)}
+
+    @staticmethod
+    def get_num_classes(data_source: Sequence[Datum]) -> int:
+        """Return the largest label in a list, plus one."""
+        return max(item.label for item in data_source) + 1
+
+    @staticmethod
+    def get_lab2cname(data_source: Sequence[Datum]) -> tuple[dict[int, str], list[str]]:
+        """Return the class names in a list by label, and in the order of their labels."""
+        found = {item.label: item.classname for item in data_source}
+        lab2cname = {label: found[label] for label in sorted(found)}
+        return lab2cname, list(lab2cname.values())
 
     def check_input_domains(
         self, source_domains: Sequence[str], target_domains: Sequence[str]

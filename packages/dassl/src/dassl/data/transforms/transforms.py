@@ -3,8 +3,24 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torchvision import transforms as T
-from torchvision.transforms import AutoAugmentPolicy, InterpolationMode
+from torchvision.transforms import (
+    AutoAugmentPolicy,
+    CenterCrop,
+    ColorJitter,
+    Compose,
+    GaussianBlur,
+    InterpolationMode,
+    Normalize,
+    RandomApply,
+    RandomCrop,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    ToTensor,
+)
 from yacs.config import CfgNode
 
 from dassl.utils import check_availability
@@ -17,6 +33,30 @@ from .augment import (
     Random2DTranslation,
     RandomStrengthAugment,
 )
+
+__all__ = [  # plugins take all of these from here
+    "AVAI_CHOICES",
+    "INTERPOLATION_MODES",
+    "CenterCrop",
+    "ColorJitter",
+    "Compose",
+    "Cutout",
+    "GaussianBlur",
+    "GaussianNoise",
+    "InstanceNormalization",
+    "InterpolationMode",
+    "Normalize",
+    "Random2DTranslation",
+    "RandomApply",
+    "RandomCrop",
+    "RandomGrayscale",
+    "RandomHorizontalFlip",
+    "RandomResizedCrop",
+    "Resize",
+    "ToTensor",
+    "build_transform",
+    "torch",
+]
 
 Transform = Callable[[Any], Any]
 

@@ -1,6 +1,7 @@
 """Backbones: from images to feature vectors."""
 
-from .build import BACKBONE_REGISTRY, Backbone, build_backbone
+from .backbone import Backbone
+from .build import BACKBONE_REGISTRY, build_backbone
 from .resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 
 __all__ = [

@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from .build import BACKBONE_REGISTRY, Backbone
+from .backbone import Backbone
+from .build import BACKBONE_REGISTRY
 
 
 class ResNet(Backbone):

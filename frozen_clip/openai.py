@@ -1,0 +1,31 @@
+"""The package `clip` (clip-anytorch), held from its first import on.
+
+Code from elsewhere may bring a changed `clip` of its own and import that by the same name.
+"""
+
+import importlib.util
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+
+def _check_place() -> None:
+    """ValueError where another `clip` comes before the one that was installed."""
+    try:
+        installed = Path(str(distribution("clip-anytorch").locate_file("clip"))).resolve()
+    except PackageNotFoundError:  # another distribution of the same code
+        return
+    spec = importlib.util.find_spec("clip")
+    found = Path(spec.origin).resolve().parent if spec and spec.origin else None
+    if found != installed:
+        raise ValueError(
+            f"the package `clip` that Python finds is {found}, and what is asked for needs that of "
+            f"clip-anytorch, {installed}: take the other off PYTHONPATH and out of this folder, "
+            "and give the folder that holds it as --plugin-path, for plugins that need it"
+        )
+
+
+_check_place()
+
+from clip import clip, model, simple_tokenizer  # noqa: E402
+
+__all__ = ["clip", "model", "simple_tokenizer"]
