@@ -12,7 +12,7 @@ Everything behind the flags is `KEY VALUE ...` of the config and wins over all e
 import argparse
 import sys
 import time
-from functools import partial
+from functools import cache, partial
 from os.path import expanduser
 from pathlib import Path
 
@@ -81,8 +81,9 @@ def exit_code(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     from experiment.config import build_config  # late: --help must not wait for torch
+    from experiment.identity import planned
     from experiment.lock import output_lock
-    from experiment.record import check_continues, missing_folders, remove_empty
+    from experiment.record import missing_folders, remove_empty
 
     cfg, notes = build_config(args)
     check_data(cfg)
@@ -95,8 +96,7 @@ def run(args: argparse.Namespace) -> None:
     made = missing_folders(output)
     try:
         with output_lock(output):
-            if not args.eval_only:
-                check_continues(cfg, output)  # a run that ends meanwhile may change the answer
+            check_same(args, cfg, planned(cfg, args))  # a run that ends now may change that
             barrier()
             run_alone(args, cfg, notes, start)
     finally:
@@ -118,8 +118,8 @@ def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> 
         with deterministic(cfg.DETERMINISTIC), plugin_faults(cfg.MODEL.BACKBONE.NAME):
             if cfg.SEED >= 0:
                 set_random_seed(cfg.SEED)
-            trainer = prepare(args, cfg)
-            execute(trainer, args, cfg, Path(cfg.OUTPUT_DIR), start)
+            trainer, identity = prepare(args, cfg)
+            execute(trainer, args, cfg, identity, start)
     except (Stopped, KeyboardInterrupt) as error:
         logger.note(f"{error}\n")
         raise
@@ -152,6 +152,19 @@ def check_data(cfg) -> None:
         check_present(cfg)
 
 
+def check_same(args: argparse.Namespace, cfg, identity: dict) -> None:
+    """ValueError if the folder of the run, or of the one it continues, holds another run."""
+    from experiment.identity import check_continues, default_settings
+    from experiment.record import holds_checkpoints
+
+    output = Path(cfg.OUTPUT_DIR)
+    defaults = cache(lambda: default_settings(args.plugin, args.plugin_path))
+    check_continues(identity, output, defaults)
+    if cfg.RESUME and not args.eval_only and not holds_checkpoints(output):
+        remedy = "Continue it with its own settings, or leave out --resume to train afresh"
+        check_continues(identity, Path(cfg.RESUME), defaults, remedy)
+
+
 def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
     from dassl.utils import collect_env_info
     from experiment.config import repeated
@@ -176,20 +189,24 @@ def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
 
 
 def prepare(args: argparse.Namespace, cfg):
-    """The trainer, built, with the weights that it is to test; nothing is written."""
+    """The trainer, built, with the weights that it is to test, and what run this is; nothing is
+    written."""
     from dassl.engine import build_trainer
+    from experiment.identity import identity_of
 
     trainer = build_trainer(cfg)
     if args.eval_only:
         load_weights(trainer, args)
-    return trainer
+    identity = identity_of(trainer, args)
+    check_same(args, cfg, identity)  # now with the data
+    return trainer, identity
 
 
-def execute(trainer, args: argparse.Namespace, cfg, output: Path, start: float) -> None:
+def execute(trainer, args: argparse.Namespace, cfg, identity: dict, start: float) -> None:
     """Test or train, and leave the record of it."""
     from experiment.config import own_part
     from experiment.details import details
-    from experiment.plugins import described
+    from experiment.identity import write_identity
     from experiment.record import (
         forget_results,
         holds_checkpoints,
@@ -199,12 +216,13 @@ def execute(trainer, args: argparse.Namespace, cfg, output: Path, start: float) 
     )
     from experiment.watch import RunWatch
 
-    watch = RunWatch(trainer, start)
+    watch, output = RunWatch(trainer, start), Path(cfg.OUTPUT_DIR)
     writes = is_main()
     if writes and not (
         args.eval_only and holds_checkpoints(output)
     ):  # what it was trained with stays
         write_config(own_part(cfg), output)
+        write_identity(identity, output)
         write_classes(trainer, output)
     if args.no_train and not args.eval_only:
         return
@@ -215,13 +233,9 @@ def execute(trainer, args: argparse.Namespace, cfg, output: Path, start: float) 
     else:
         trainer.train()
     if writes and "accuracy" in watch.results:
-        load_epoch = args.load_epoch if args.eval_only else None
-        asked = {"eval_only": args.eval_only, "load_epoch": load_epoch}
-        if args.plugin:
-            asked["plugins"] = described(args.plugin)
-        write_results(cfg, watch.results, output, **asked)  # kept, whatever details may meet
+        write_results(cfg, watch.results, output, **identity)  # kept, whatever details may meet
         more = details(watch, output, args.eval_only)
-        write_results(cfg, watch.results, output, **asked, **more)
+        write_results(cfg, watch.results, output, **identity, **more)
 
 
 def load_weights(trainer, args: argparse.Namespace) -> None:

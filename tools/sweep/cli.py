@@ -22,6 +22,7 @@ from os.path import expanduser
 
 from experiment.command import Parser, guarded, path, positive, printing_stops_nothing
 from tools.sweep.books import Books
+from tools.sweep.compare import compared
 from tools.sweep.protocols import PARTS, PROTOCOLS, REPO, Request, Run, expand
 
 WAIT = 120.0  # seconds that `cancel` waits for runs to save
@@ -58,6 +59,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     add("--root", type=path, default=os.environ.get("DATA") or REPO / "data", help="of the data")
     _add_output(parser)
     add("--cfg", help="settings in configs/trainers/<METHOD>/, without .yaml")
+    add("--tag", help="for other settings: <cfg>@<tag> in the folders, and so in the tables")
     add_path("--backbone", help="CLIP: a name, a file or 'small'")
     text = "file with a method or data set; repeatable"
     add_path("--plugin", action="append", default=[], help=text)
@@ -124,6 +126,7 @@ def sweep(args: argparse.Namespace) -> int:
             plugins=args.plugin,
             plugin_paths=args.plugin_path,
             options=args.opts,
+            tag=args.tag,
         )
     )
     books = Books(output)
@@ -132,6 +135,8 @@ def sweep(args: argparse.Namespace) -> int:
 
         print("\n".join(shlex.join(command(run.arguments)) for run in runs))
         return 0
+    if (stopped := compared(runs)) is not None:
+        return stopped
     if args.dry_run:
         from tools.sweep.plan import describe
 
@@ -178,7 +183,8 @@ def _execute(args: argparse.Namespace, books: Books, runs: list[Run]) -> int:
         options = read_options(args.slurm_file, flags, more)
         jobs = SlurmJobs(books.root / "submitit", worker, options)
     books.save_plan(runs)
-    books.forget_failures(run.folder for run in runs if not books.is_finished(run.folder))
+    left = [run.folder for run in runs if not books.is_finished(run.folder, run.after)]
+    books.forget_failures(left)
     if jobs is not None:
         return run_on_slurm(books, runs, args.retries, jobs)
     return run_here(books, runs, args.retries, environments(args.workers, args.cpus))
