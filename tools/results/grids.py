@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tools.results.cells import Cell, average_cell, cell_of, hm_cell
+from tools.results.alike import among_methods
+from tools.results.cells import Cell, average_cell, cell_of, hm_cell, together
 from tools.results.methods import Method, Methods, methods_of
 from tools.results.places import natural_key
 from tools.results.runs import Run
@@ -69,7 +70,8 @@ class Grid:
             cell = hm_cell(*(self.average(method, half, over) for half in HALVES))
         else:
             cell = average_cell([self.cells[name, method, part] for name in over])
-        return replace(cell, over=tuple(over))
+        unlike = together(*(self.cells[name, method, part] for name in over))
+        return replace(cell, over=tuple(over), unlike=unlike)
 
 
 def grids_of(runs: Iterable[Run], metric: str = "accuracy") -> list[Grid]:
@@ -167,6 +169,7 @@ def _grid(
             for part, belongs in parts.items():
                 inside = [run for run in members if belongs(run)]
                 cells[name, label, part] = cell_of(inside, frame["metric"], seeds)
+    _mark_rows(cells)
     return Grid(
         protocol=runs[0].protocol,
         tree=runs[0].tree,
@@ -178,6 +181,18 @@ def _grid(
         notes=tuple(methods.notes),
         **frame,
     )
+
+
+def _mark_rows(cells: dict[Place, Cell]) -> None:
+    """Marks the cells of a dataset's part whose methods had not the same to work with."""
+    rows: dict[tuple[str, str], dict[str, Place]] = defaultdict(dict)
+    for place in cells:
+        name, label, part = place
+        rows[name, part][label] = place
+    for places in rows.values():
+        unlike = among_methods({label: cells[place].runs for label, place in places.items()})
+        for place in places.values() if unlike else ():
+            cells[place] = replace(cells[place], unlike=(*cells[place].unlike, *unlike))
 
 
 def _with_hm(grid: Grid) -> Grid:

@@ -1,0 +1,130 @@
+"""Whether runs are of one experiment, as far as their files say."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from experiment.flat import INCIDENTAL
+from tools.results.heads import setting_text
+from tools.results.places import natural_key
+from tools.results.runs import Run
+
+Facts = Mapping[str, str]
+
+_ANY = INCIDENTAL | {"SEED"}
+_HALVES = {"DATASET.SUBSAMPLE_CLASSES"}
+_TRAINING = ("OPTIM.", "TRAIN.", "DATALOADER.")  # settings that weights tell better, if known
+_BACKBONE = "MODEL.BACKBONE.NAME"
+_TRAINED = "trained with "
+_MOST_KEYS, _LONGEST = 5, 40
+
+
+def among_seeds(runs: Sequence[Run]) -> tuple[str, ...]:
+    """What differs among the seeds of a cell: `OPTIM.LR: 0.1 (seed1, seed2), 0.2 (seed3)`."""
+    return (*_copies(runs), *differences((run.path.name, _facts(run)) for run in runs))
+
+
+def among_halves(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, ...]:
+    """What differs between base and new classes of each seed, beside the classes."""
+    others = {run.seed: run for run in new}
+    lines = [
+        line
+        for run in base
+        if (other := others.get(run.seed))
+        for line in differences(zip(("base", "new"), _paired(run, other), strict=True))
+    ]
+    return tuple(dict.fromkeys(lines))
+
+
+def among_methods(runs: Mapping[str, Sequence[Run]]) -> tuple[str, ...]:
+    """What differs between methods of which the same seed was run on the same dataset and part:
+    the images, and the weights that go by one name."""
+    lines: dict[str, None] = {}
+    for seed in sorted({run.seed for own in runs.values() for run in own}):
+        found = [(label, run) for label, own in runs.items() for run in own if run.seed == seed]
+        for line in differences((label, _compared(run)) for label, run in found):
+            lines[f"seed {seed}: {line}"] = None
+    return tuple(lines)
+
+
+def differences(facts: Iterable[tuple[str, Facts]]) -> list[str]:
+    """A line for each fact that is not the same for all who state it: values, and whose they are."""
+    stated: dict[str, dict[str, list[str]]] = {}
+    for name, own in facts:
+        for key, value in own.items():
+            stated.setdefault(key, {}).setdefault(value, []).append(name)
+    lines = [
+        f"{key}: " + ", ".join(f"{_short(key, v)} ({', '.join(who)})" for v, who in values.items())
+        for key, values in sorted(stated.items(), key=lambda item: natural_key(item[0]))
+        if len(values) > 1
+    ]
+    more = len(lines) - _MOST_KEYS
+    return lines if more < 2 else [*lines[:_MOST_KEYS], f"and {more} more"]
+
+
+def _copies(runs: Iterable[Run]) -> list[str]:
+    """Runs whose own files say that they are of one seed."""
+    own: dict[int, list[str]] = {}
+    for run in runs:
+        if run.own_seed is not None:
+            own.setdefault(run.own_seed, []).append(run.path.name)
+    return [f"all of seed {seed}: {', '.join(names)}" for seed, names in own.items() if names[1:]]
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """What makes a result, without what belongs to a seed."""
+    trained = _of_training(run)
+    return _relevant(run) | {f"{_TRAINED}{key}": value for key, value in trained.items()}
+
+
+def _relevant(run: Run) -> dict[str, str]:
+    return _without_name(dict(run.settings), run.record.get("weights_hash"))
+
+
+def _of_training(run: Run) -> dict[str, str]:
+    """The same of the training of the weights that a run only tested."""
+    trained = run.record.get("trained")
+    settings = trained.get("settings") if isinstance(trained, dict) else None
+    if not isinstance(settings, dict):
+        return {}
+    texts = {key: setting_text(value) for key, value in settings.items()}
+    return _without_name(texts, trained.get("weights_hash"))
+
+
+def _without_name(settings: dict[str, str], weights: object) -> dict[str, str]:
+    """Where the weights are known it does not matter how their file is called."""
+    facts = {key: value for key, value in settings.items() if key not in _ANY}
+    if isinstance(weights, str):
+        facts.pop(_BACKBONE, None)
+        facts["weights_hash"] = weights
+    return facts
+
+
+def _paired(base: Run, new: Run) -> tuple[Facts, Facts]:
+    """Facts of both: of the training, if the new one knows it, and of the test."""
+    left, right, trained = _relevant(base), _relevant(new), _of_training(new)
+    if trained:
+        right = {key: value for key, value in right.items() if not key.startswith(_TRAINING)}
+        left |= {f"{_TRAINED}{key}": value for key, value in left.items()} | _data(base.record)
+        right |= {f"{_TRAINED}{key}": value for key, value in trained.items()}
+        right |= _data(new.record["trained"])
+    halves = ({k: v for k, v in own.items() if k not in _HALVES} for own in (left, right))
+    return tuple(halves)
+
+
+def _data(record: Mapping[str, object]) -> Facts:
+    value = record.get("data_hash")
+    return {f"{_TRAINED}data_hash": value} if isinstance(value, str) else {}
+
+
+def _compared(run: Run) -> Facts:
+    data = "data_hash" if "data_hash" in run.record else "few_shot_hash"  # older runs
+    tested = " of the test" * (run.record.get("eval_only") is True)  # which has no other images
+    names = {f"{data}{tested}": data, f"weights_hash of {run.backbone}": "weights_hash"}
+    return {
+        name: text for name, key in names.items() if isinstance(text := run.record.get(key), str)
+    }
+
+
+def _short(key: str, value: str) -> str:
+    if "_hash" in key:
+        return value[:12]
+    return (value if len(value) <= _LONGEST else f"{value[: _LONGEST - 3]}...") or "''"
