@@ -8,7 +8,6 @@ a plain state dict), or 'small', the little model that ships with this repositor
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import warnings
 import zipfile
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from frozen_clip.hashes import file_hash
 from frozen_clip.model import FrozenCLIP
 
 if TYPE_CHECKING:
@@ -70,10 +70,15 @@ def names() -> list[str]:
     return [SMALL, *clip.available_models()]
 
 
-def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
-    """The local file behind a name, downloaded if need be, or behind a path."""
+def weights_file(name: str, download_root: str | os.PathLike[str] | None = None) -> Path:
+    """The file behind a name or path; that of a name need not be downloaded yet.
+
+    Raises ValueError for what is neither.
+    """
     from clip import clip
 
+    if name == SMALL:
+        return SMALL_FILE
     if os.path.isfile(name):
         return Path(name)
     if name not in clip.available_models():
@@ -84,6 +89,25 @@ def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
             f"Allowed: {', '.join(names())}, or the path of a weights file"
         )
     root = Path(download_root or "~/.cache/clip").expanduser()
+    return root / os.path.basename(clip._MODELS[name])
+
+
+def weights_hash(name: str, download_root: str | os.PathLike[str] | None = None) -> str | None:
+    """SHA-256 of the file behind a name or path; None if it is not here (yet), or no CLIP's."""
+    try:
+        return file_hash(weights_file(name, download_root))
+    except (ValueError, FileNotFoundError):
+        return None
+
+
+def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
+    """The local file behind a name, downloaded if need be, or behind a path."""
+    from clip import clip
+
+    file = weights_file(name, download_root)
+    if os.path.isfile(name):
+        return file
+    root = file.parent
     try:
         with warnings.catch_warnings():
             # It leaves closing its files to the garbage collector.
@@ -122,11 +146,7 @@ def _check_is_openais(path: Path) -> None:
     """ValueError for another TorchScript archive: loading one can run code that is in it."""
     from clip import clip
 
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    if not any(f"/{digest.hexdigest()}/" in url for url in clip._MODELS.values()):
+    if not any(f"/{file_hash(path)}/" in url for url in clip._MODELS.values()):
         raise ValueError(
             "it is a TorchScript archive, which may run code, and by its SHA-256 not one of "
             "OpenAI's; save its state dict with torch.save"

@@ -19,7 +19,7 @@ ROOMS = {  # room: (our packages, other packages) that it may import
         set(),
         {"torch", "torchvision", "numpy", "yacs", "tqdm", "tabulate", "PIL", "gdown"},
     ),
-    "experiment": ({"dassl", "trainers", "datasets"}, {"torch", "yacs", "yaml"}),
+    "experiment": ({"dassl", "trainers", "datasets", "frozen_clip"}, {"torch", "yacs", "yaml"}),
 }
 # A method that is a difference from another imports it; all others stand alone.
 PARENTS = {
