@@ -34,6 +34,15 @@ def among_halves(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lines))
 
 
+def among_experiments(runs: Mapping[str, Sequence[Run]]) -> tuple[str, ...]:
+    """What differs between experiments on the same dataset; between datasets it may."""
+    by_dataset: dict[str | None, list[tuple[str, Facts]]] = {}
+    for name, own in runs.items():
+        for run in own:
+            by_dataset.setdefault(run.dataset, []).append((name, _facts(run)))
+    return tuple(line for facts in by_dataset.values() for line in differences(facts))
+
+
 def among_methods(runs: Mapping[str, Sequence[Run]]) -> tuple[str, ...]:
     """What differs between methods of which the same seed was run on the same dataset and part:
     the images, and the weights that go by one name."""
@@ -50,7 +59,8 @@ def differences(facts: Iterable[tuple[str, Facts]]) -> list[str]:
     stated: dict[str, dict[str, list[str]]] = {}
     for name, own in facts:
         for key, value in own.items():
-            stated.setdefault(key, {}).setdefault(value, []).append(name)
+            who = stated.setdefault(key, {}).setdefault(value, [])
+            who += [name] * (name not in who)
     lines = [
         f"{key}: " + ", ".join(f"{_short(key, v)} ({', '.join(who)})" for v, who in values.items())
         for key, values in sorted(stated.items(), key=lambda item: natural_key(item[0]))

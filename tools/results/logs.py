@@ -14,9 +14,9 @@ from the lines of any other block: two processes that write into one log can oth
 with values of both. Accuracy and error are then taken from the two counts, which hold all digits;
 macro_f1 has only the printed one.
 
-Other code prints less (no macro_f1, no counts) or more (`* ece: 3.0%`, which becomes a metric). Of
-less it must have the accuracy, and what it lacks may stand nowhere else in the log: there it was cut
-off. A line that repeats the result, `=> result * total: 1,234 * ...`, only ends the block.
+Other code prints less (no macro_f1, no counts) or more (`* ece: 3.0%`, which becomes a metric). A
+block needs the accuracy, and a value that it lacks may stand nowhere else in the log: otherwise it
+was cut off. A line that repeats the result, `=> result * total: 1,234 * ...`, only ends the block.
 """
 
 import re

@@ -159,7 +159,7 @@ def _chosen(
     said: Said,
     usual: str | None,
 ) -> str:
-    """The one part with a name of this role, or else the usual one. ValueError: none, or several."""
+    """The one part with a name of this role, or else the usual one. ValueError if unclear."""
     told = said.get(role)
     options = [
         part for part in rest if same(part, told) or (known(told) and known(part) == known(told))
