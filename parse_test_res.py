@@ -29,11 +29,13 @@ from tools.results.against import differences, find_method
 from tools.results.cells import Measure
 from tools.results.experiments import (
     Given,
+    by_kind,
     experiment_grid,
     find_given,
     listing,
     run_line,
     strays,
+    unlike_experiments,
 )
 from tools.results.grids import Grid, grids_of
 from tools.results.machine import as_csv, as_json
@@ -175,15 +177,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(lines), file=sys.stdout if options.format == "simple" else sys.stderr)
     complete = [run.complete for run in given.runs]
     if options.strict:
-        return 0 if all(complete) and not doubtful(given, grids) else 1
+        return 0 if all(complete) and not doubtful(given, grids, options) else 1
     return 0 if any(complete) else 1
 
 
-def doubtful(given: Given, grids: list[Grid]) -> bool:
+def doubtful(given: Given, grids: list[Grid], options: argparse.Namespace) -> bool:
     """Whether a number is marked as not of one experiment, or a run has no place because of what
     it says itself."""
-    marked = any(cell.unlike for grid in grids for cell in grid.cells.values())
-    return marked or any(run.astray for run in given.runs)
+    averages = by_kind(given).values() if options.multi_exp else ()
+    return (
+        any(cell.unlike for grid in grids for cell in grid.cells.values())
+        or any(unlike_experiments(experiments) for experiments in averages)
+        or any(run.astray for run in given.runs)
+    )
 
 
 def nothing_found(options: argparse.Namespace) -> int:

@@ -110,7 +110,8 @@ def test_what_is_no_contradiction(tmp_path, told):
     folder = tmp_path / "evaluation/CoOp/rn50_16shots/dtd/seed1"
     write(folder / "results.json", results(6561, **told))
     run = read_run(folder)
-    assert (run.protocol, run.dataset, run.trainer, run.shots) == ("cross_dataset", "dtd", "CoOp", 16)
+    assert run.protocol == "cross_dataset"
+    assert (run.dataset, run.trainer, run.shots) == ("dtd", "CoOp", 16)
 
 
 def test_a_folder_called_evaluation_above_a_tree_is_none_of_its_parts(tmp_path):

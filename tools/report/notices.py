@@ -12,7 +12,11 @@ def notices(
 ) -> list[Notice]:
     """environment: its parts that differ. damaged: files that could not be read."""
     open_runs = [f"{task.path(r)}: {r.state}, {r.reason}" for r in task.runs if not r.complete]
-    homeless = [task.path(run) for run in task.runs if not run.protocol]
+    homeless = [
+        task.path(run) + (f": {run.astray}" if run.astray else "")
+        for run in task.runs
+        if not run.protocol
+    ]
     notes = [f"{task.path(run)}: {note}" for run in task.runs for note in run.notes]
     found = [
         (open_runs, "{} not complete; nothing of them is averaged"),

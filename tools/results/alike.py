@@ -55,7 +55,7 @@ def among_methods(runs: Mapping[str, Sequence[Run]]) -> tuple[str, ...]:
 
 
 def differences(facts: Iterable[tuple[str, Facts]]) -> list[str]:
-    """A line for each fact that is not the same for all who state it: values, and whose they are."""
+    """A line for each fact that not all who state it state alike: values, and whose they are."""
     stated: dict[str, dict[str, list[str]]] = {}
     for name, own in facts:
         for key, value in own.items():

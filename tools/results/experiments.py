@@ -121,29 +121,43 @@ def experiment_text(experiment: Experiment, measure: Measure) -> str:
         return "\n".join([*lines, f"* {metric}: no finished run"])
     spread = measure.spread(list(cell.values.values()))
     lines.append(f"* {metric}: {cell.mean:.2f}% +- {spread:.2f}%{' ‡' * bool(cell.unlike)}")
-    return "\n".join(lines + [f"‡ not of one experiment: {text}" for text in cell.unlike])
+    return "\n".join([*lines, *_marks(cell.unlike)])
 
 
 def listing(given: Given, measure: Measure, multi_exp: bool) -> str:
     """The text of every experiment, with `multi_exp` and their average."""
     texts = [experiment_text(experiment, measure) for experiment in given.experiments]
-    return "\n\n".join(texts + (_averages(given, measure.metric) if multi_exp else []))
+    for kind, own in by_kind(given).items() if multi_exp else ():
+        texts += _average_text(kind, own, measure.metric)
+    return "\n\n".join(texts)
 
 
-def _averages(given: Given, metric: str) -> list[str]:
-    """Of the experiments of each kind, whatever dataset they are on."""
-    texts = []
-    for kind, runs in divided(given.runs, _KIND).items():
-        paths = {run.path for run in runs}
-        own = [one for one in given.experiments if any(run.path in paths for run in one.runs)]
-        means = [cell.mean for one in own if (cell := one.cell(metric)).mean is not None]
-        if means:
-            unlike = among_experiments({one.name: one.runs for one in own})
-            share = f"{len(means)} of {len(own)} experiments{f', {kind}' if kind else ''}"
-            mark = " ‡" * bool(unlike)
-            texts.append(f"average over {share}\n* {metric}: {mean(means):.2f}%{mark}")
-            texts[-1] += "".join(f"\n‡ not of one experiment: {text}" for text in unlike)
-    return texts
+def by_kind(given: Given) -> dict[str, list[Experiment]]:
+    """The experiments that can be averaged: alike in all but the dataset, and the config."""
+    paths = {kind: {run.path for run in runs} for kind, runs in divided(given.runs, _KIND).items()}
+    return {
+        kind: [one for one in given.experiments if one.runs and one.runs[0].path in own]
+        for kind, own in paths.items()
+    }
+
+
+def _average_text(kind: str, experiments: Sequence[Experiment], metric: str) -> list[str]:
+    means = [cell.mean for one in experiments if (cell := one.cell(metric)).mean is not None]
+    if not means:
+        return []
+    unlike = unlike_experiments(experiments)
+    share = f"{len(means)} of {len(experiments)} experiments{f', {kind}' if kind else ''}"
+    text = f"average over {share}\n* {metric}: {mean(means):.2f}%{' ‡' * bool(unlike)}"
+    return ["\n".join([text, *_marks(unlike)])]
+
+
+def unlike_experiments(experiments: Iterable[Experiment]) -> tuple[str, ...]:
+    """What makes an average of these no average of like with like."""
+    return among_experiments({one.name: one.runs for one in experiments})
+
+
+def _marks(unlike: Iterable[str]) -> list[str]:
+    return [f"‡ not of one experiment: {text}" for text in unlike]
 
 
 def run_line(run: Run, metric: str) -> str:
@@ -180,10 +194,11 @@ def strays(runs: Iterable[Run]) -> list[str]:
             name = is_seed(run.path.name)
             why = run.astray or ("no protocol's place" if name else "not called seed<N>")
             found.setdefault((run.path.parent, why), []).append(run.path.name)
-    return [
-        f"in no table: {parent / names[0] if len(names) == 1 else f'{parent}: {_listed(names)}'}: {why}"
-        for (parent, why), names in found.items()
-    ]
+    lines = []
+    for (parent, why), names in found.items():
+        where = f"{parent}: {_listed(names)}" if len(names) > 1 else parent / names[0]
+        lines.append(f"in no table: {where}: {why}")
+    return lines
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiment.flat import flatten
 from experiment.reader import read_record
 from tools.results.heads import Head, read_head, setting_text
 from tools.results.logs import LogResult, read_log
 from tools.results.places import is_seed, natural_key, place_of
+from trainers.yaml_files import read_yaml
 
 STATES = ("complete", "unfinished", "missing", "unreadable")
 HALVES = {"train_base": "base", "test_new": "new"}
@@ -160,7 +162,7 @@ def _read(path: Path, names: list[str], test_log: bool) -> Run:
     if RECORD in names and not result.metrics:
         state, reason = "unreadable", f"{notes.pop(0)}; {reason}"
     source = log if result.metrics else None
-    told = _told({}, read_head(log) if log else Head({}))
+    told = _told(path, {}, read_head(log) if log else Head({}))
     place = _place(path, told, "log.txt", notes)
     return Run(path, state, reason, result.metrics, {}, source, tuple(notes), **place)
 
@@ -174,7 +176,7 @@ def _from_record(
     if record.get("eval_only") is not True:  # the argument had no effect
         head = head._replace(load_epoch=None)
     notes: list[str] = []
-    place = _place(path, _told(record, head), RECORD, notes)
+    place = _place(path, _told(path, record, head), RECORD, notes)
     return Run(
         path,
         "complete" if metrics else "unfinished",
@@ -188,10 +190,11 @@ def _from_record(
     )
 
 
-def _told(record: dict[str, Any], head: Head) -> dict[str, Any]:
+def _told(path: Path, record: dict[str, Any], head: Head) -> dict[str, Any]:
     """What a run's own files say of it: results.json, and where that is silent the log's config."""
     given = _said(record, "settings", dict)
     settings = head.settings if given is None else {k: setting_text(v) for k, v in given.items()}
+    settings = settings or _config(path)
     return {
         "dataset": _said(record, "dataset", str) or settings.get("DATASET.NAME"),
         "trainer": _said(record, "trainer", str) or settings.get("TRAINER.NAME"),
@@ -202,6 +205,14 @@ def _told(record: dict[str, Any], head: Head) -> dict[str, Any]:
         "load_epoch": _first(_said(record, "load_epoch", int), head.load_epoch),
         "settings": settings,
     }
+
+
+def _config(path: Path) -> dict[str, str]:
+    """The settings in `config.yaml`, if it is sound."""
+    try:
+        return {key: setting_text(value) for key, value in flatten(read_yaml(path / "config.yaml"))}
+    except (OSError, ValueError):
+        return {}
 
 
 def _place(path: Path, told: dict[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
