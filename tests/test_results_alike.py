@@ -155,6 +155,21 @@ def test_a_test_alone_has_fewer_images_than_a_training(tmp_path):
     assert marks(tmp_path, "CoOp")["base"] == ()
 
 
+def test_targets_are_tested_with_the_weights_of_one_training(tmp_path):
+    tree = tmp_path / "cross_dataset"
+    source = place(tree, "train_source", "imagenet", 1) / "results.json"
+    write(source, results(8000, 10_000, settings=trained()["settings"], data_hash="d" * 64))
+    for dataset, rate in (("dtd", 0.002), ("eurosat", 0.5)):
+        record = {"eval_only": True, "trained": trained(**{"OPTIM.LR": rate})}
+        folder = place(tree, "test_target", dataset, 1)
+        write(folder / "results.json", results(5000, 10_000, **record))
+    text = "trained with OPTIM.LR: 0.002 (imagenet, dtd), 0.5 (eurosat)"
+    source, targets = grids_of(find_runs(tmp_path))
+    assert source.cell("imagenet", "MMRL", "accuracy").unlike == ()
+    assert targets.cell("dtd", "MMRL", "accuracy").unlike == (text,)
+    assert targets.average("MMRL", "accuracy", targets.datasets).unlike == (text,)
+
+
 # ---- outside of trees
 
 

@@ -76,7 +76,7 @@ CONTRADICTIONS = [
     ({"classes": "base"}, "its config says classes base, the directory new"),
     ({"classes": "all"}, "its config says classes all, the directory new"),
     ({"dataset": "EuroSAT"}, "its config says dataset eurosat, the directory dtd"),
-    ({"dataset": "ImageFolder"}, "its config says dataset image_folder, the directory dtd"),
+    ({"dataset": "ImageFolder"}, "its config says dataset ImageFolder, the directory dtd"),
     ({"trainer": "CoCoOp"}, "its config says trainer CoCoOp, the directory CoOp"),
 ]
 
@@ -112,6 +112,14 @@ def test_what_is_no_contradiction(tmp_path, told):
     run = read_run(folder)
     assert run.protocol == "cross_dataset"
     assert (run.dataset, run.trainer, run.shots) == ("dtd", "CoOp", 16)
+
+
+def test_a_copy_of_a_dataset_is_no_other_dataset(tmp_path):
+    for name in ("dtd", "dtd (copy)"):
+        folder = place(tmp_path / "base2new", "train_base", name, 1, "CoOp/a")
+        write(folder / "log.txt", foreign(600, "DescribableTextures", "CoOp", "base"))
+    with pytest.raises(ValueError, match=r"both seed 1 of one experiment: move one out"):
+        grids_of(find_runs(tmp_path))
 
 
 def test_a_folder_called_evaluation_above_a_tree_is_none_of_its_parts(tmp_path):

@@ -60,6 +60,22 @@ def test_lines_of_two_writers_are_not_put_together(folder, turns):
 
 
 @FUZZ
+@given(st.lists(st.booleans(), max_size=80), st.sampled_from(["macro_f1", "error", "total"]))
+def test_lines_of_two_writers_that_print_less(folder, turns, least):
+    """Without macro_f1; without error, too; or accuracy alone."""
+    gone = {"macro_f1": 1, "error": 2, "total": 4}[least]
+    names = ("total", "correct", "error", "macro_f1")[-gone:]
+    streams = {
+        writer: [x for x in text.splitlines(keepends=True) if x[2:].partition(":")[0] not in names]
+        for writer, text in ((True, A), (False, B))
+    }
+    mixed = "".join(streams[turn].pop(0) for turn in turns if streams[turn])
+    mixed += "".join(streams[True] + streams[False])
+    metrics = read_log(write(folder / "log.txt", mixed), test_log=True).metrics
+    assert not metrics or metrics["accuracy"] in [*(x for x, _ in SOUND), 61.7]
+
+
+@FUZZ
 @given(st.lists(st.integers(1, 60), max_size=60))
 def test_torn_lines_of_two_writers_are_no_counts(folder, sizes):
     left, right, mixed = block(6561), block(5000), ""

@@ -54,6 +54,12 @@ def among_methods(runs: Mapping[str, Sequence[Run]]) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def among_targets(runs: Sequence[Run]) -> tuple[str, ...]:
+    """What differs in the training of the weights that were tested on several datasets with one
+    seed; `runs` may hold that training itself."""
+    return tuple(differences((str(run.dataset), _training(run)) for run in runs))
+
+
 def differences(facts: Iterable[tuple[str, Facts]]) -> list[str]:
     """A line for each fact that not all who state it state alike: values, and whose they are."""
     stated: dict[str, dict[str, list[str]]] = {}
@@ -110,19 +116,22 @@ def _without_name(settings: dict[str, str], weights: object) -> dict[str, str]:
 
 def _paired(base: Run, new: Run) -> tuple[Facts, Facts]:
     """Facts of both: of the training, if the new one knows it, and of the test."""
-    left, right, trained = _relevant(base), _relevant(new), _of_training(new)
+    left, right, trained = _relevant(base), _relevant(new), _training(new)
     if trained:
         right = {key: value for key, value in right.items() if not key.startswith(_TRAINING)}
-        left |= {f"{_TRAINED}{key}": value for key, value in left.items()} | _data(base.record)
-        right |= {f"{_TRAINED}{key}": value for key, value in trained.items()}
-        right |= _data(new.record["trained"])
+        left, right = left | _training(base), right | trained
     halves = ({k: v for k, v in own.items() if k not in _HALVES} for own in (left, right))
     return tuple(halves)
 
 
-def _data(record: Mapping[str, object]) -> Facts:
-    value = record.get("data_hash")
-    return {f"{_TRAINED}data_hash": value} if isinstance(value, str) else {}
+def _training(run: Run) -> dict[str, str]:
+    """Facts of the training behind a result: this run's own, or that of the weights it tested."""
+    tests = run.record.get("eval_only") is True or run.split in ("test_new", "test_target")
+    facts = _of_training(run) if tests else _relevant(run)
+    source = run.record.get("trained") if tests else run.record
+    if facts and isinstance(data := source.get("data_hash"), str):
+        facts["data_hash"] = data
+    return {f"{_TRAINED}{key}": value for key, value in facts.items()}
 
 
 def _compared(run: Run) -> Facts:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tools.results.alike import among_methods
+from tools.results.alike import among_methods, among_targets
 from tools.results.cells import Cell, average_cell, cell_of, hm_cell, together
 from tools.results.methods import Method, Methods, methods_of
 from tools.results.places import natural_key
@@ -170,6 +170,7 @@ def _grid(
                 inside = [run for run in members if belongs(run)]
                 cells[name, label, part] = cell_of(inside, frame["metric"], seeds)
     _mark_rows(cells)
+    _mark_targets(cells, methods, trained)
     return Grid(
         protocol=runs[0].protocol,
         tree=runs[0].tree,
@@ -192,6 +193,22 @@ def _mark_rows(cells: dict[Place, Cell]) -> None:
     for places in rows.values():
         unlike = among_methods({label: cells[place].runs for label, place in places.items()})
         for place in places.values() if unlike else ():
+            cells[place] = replace(cells[place], unlike=(*cells[place].unlike, *unlike))
+
+
+def _mark_targets(cells: dict[Place, Cell], methods: Methods, trained: Sequence[Run]) -> None:
+    """Marks the cells of cross-dataset methods that did not test the same weights everywhere."""
+    sources = {id(run) for run in trained}
+    for label, own in methods.runs.items() if trained else ():
+        places = [place for place in cells if place[1] == label]
+        tested = [run for run in own if id(run) in sources]
+        tested += [run for place in places for run in cells[place].runs if id(run) not in sources]
+        unlike = dict.fromkeys(
+            line
+            for seed in sorted({run.seed for run in tested})
+            for line in among_targets([run for run in tested if run.seed == seed])
+        )
+        for place in places if unlike else ():
             cells[place] = replace(cells[place], unlike=(*cells[place].unlike, *unlike))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 
-_DATASETS = {"describabletextures": "dtd", "imagefolder": "image_folder"}
+_DATASETS = {"describabletextures": "dtd"}
 _METHODS = {
     "zeroshotclip": "CLIP",
     "mmrlplus": "MMRL++",

@@ -37,6 +37,7 @@ _SEED = re.compile(r"seed(0|[1-9][0-9]{0,17})")
 _SHOTS = re.compile(r"(?:shots_(-?[0-9]{1,18})(?:_(.+))?|([0-9]{1,18})_?shots?)")
 _CFG_SHOTS = re.compile(r"(.+)_([0-9]{1,18})shots?")
 _OTHER_SPLIT = re.compile(r"(?:train|test|eval|val)_(?:base|new|novel|all|source|target)")
+_OWN = "ImageFolder"  # the dataset of anyone's own images
 _DEEPEST = 4  # directories below <cfg>_<S>shots
 
 Said = Mapping[str, Any]  # dataset, trainer, shots, classes as the run's own files name them
@@ -80,6 +81,7 @@ def _placed(parts: list[str], said: Said) -> dict[str, Any]:
     place = {"protocol": protocol, "split": split, "tree": Path(os.sep.join(parts[:at]) or os.sep)}
     place |= _roles(inner, said, -1 if parts[at - 1] == "evaluation" else 0)
     _check(place, said)
+    place["dataset"] = dataset_of(said.get("dataset")) or place["dataset"]  # `dtd (copy)` is dtd
     return place
 
 
@@ -89,7 +91,7 @@ def _frame(parts: list[str]) -> tuple[str, str | None, int] | None:
         name, below = parts[at], parts[at + 1 :]
         if name in SPLITS:
             return SPLITS[name], name, at
-        if _OTHER_SPLIT.fullmatch(name):
+        if _OTHER_SPLIT.fullmatch(name) and len(below) <= _DEEPEST + 1:
             raise ValueError(f"'{name}' is none of {', '.join(SPLITS)}")
         if name == "evaluation" and any(map(_CFG_SHOTS.fullmatch, below[:2])):
             return "cross_dataset", "test_target", at + 1
@@ -175,9 +177,10 @@ def _chosen(
 def _check(place: dict[str, Any], said: Said) -> None:
     """ValueError where the place says another thing than the run's own files."""
     classes = CLASSES.get(place["split"] or "", "all")
+    own = _OWN if same(said.get("dataset"), _OWN) else None
     pairs = {
         "classes": (said.get("classes"), classes),
-        "dataset": (dataset_of(said.get("dataset")), dataset_of(place["dataset"])),
+        "dataset": (dataset_of(said.get("dataset")) or own, dataset_of(place["dataset"])),
         "trainer": (method_of(said.get("trainer")), method_of(place["trainer"])),
         "shots": (max(said.get("shots") or 0, 0), place["shots"]),  # -1, 0: all that there are
     }
