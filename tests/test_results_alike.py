@@ -33,8 +33,8 @@ def trained(**settings: object) -> dict:
     return {"settings": SETTINGS | {"SEED": 1} | settings, "data_hash": "d" * 64}
 
 
-LR = "OPTIM.LR: 0.002 (seed1), 0.5 (seed2)"
-TEMPLATE = "DATASET.TEMPLATE: a {}. (base), it is a {}. (new)"
+LR = "OPTIM.LR differs: 0.002 (seed1), 0.5 (seed2)"
+TEMPLATE = "DATASET.TEMPLATE differs: a {}. (base), it is a {}. (new)"
 NONE = {"base": (), "new": (), "HM": ()}
 
 # changes to base and to new of seed 1, and the marks
@@ -52,15 +52,15 @@ PAIRS = {
     ),
     "another training": (
         *({}, {"trained": trained(**{"OPTIM.LR": 0.5})}),
-        NONE | {"HM": ("trained with OPTIM.LR: 0.002 (base), 0.5 (new)",)},
+        NONE | {"HM": ("trained with OPTIM.LR differs: 0.002 (base), 0.5 (new)",)},
     ),
     "training on other data": (
         *({"data_hash": "e" * 64}, {"trained": trained()}),
-        NONE | {"HM": (f"trained with data_hash: {'e' * 12} (base), {'d' * 12} (new)",)},
+        NONE | {"HM": (f"trained with data_hash differs: {'e' * 12} (base), {'d' * 12} (new)",)},
     ),
     "weights": (
         *({"weights_hash": "a" * 64}, {"weights_hash": "b" * 64}),
-        NONE | {"HM": (f"weights_hash: {'a' * 12} (base), {'b' * 12} (new)",)},
+        NONE | {"HM": (f"weights_hash differs: {'a' * 12} (base), {'b' * 12} (new)",)},
     ),
     "junk": ({"trained": [3], "weights_hash": 4}, {"trained": {"settings": 5}}, NONE),
 }
@@ -82,7 +82,17 @@ def test_seeds_are_of_one_experiment(tmp_path):
     put(tmp_path, "train_base", 2, settings={"OPTIM.LR": 0.5})
     found = marks(tmp_path)
     assert (found["base"], found["new"]) == ((LR,), ())
-    assert found["HM"] == (LR, "OPTIM.LR: 0.5 (base), 0.002 (new)")
+    assert found["HM"] == (LR, "OPTIM.LR differs: 0.5 (base), 0.002 (new)")
+
+
+def test_classes_with_fewer_images_than_shots_are_marked(tmp_path):
+    for seed in (1, 2):
+        put(tmp_path, "train_base", seed, shots=16, shots_short={"b": 3, "c": 1})
+        put(tmp_path, "test_new", seed, shots=16, shots_short=None)
+    text = "fewer images than 16 shots: b 3, c 1"
+    assert marks(tmp_path) == {"base": (text,), "new": (), "HM": (text,)}
+    put(tmp_path, "train_base", 2, shots=16, shots_short={})
+    assert marks(tmp_path)["base"] == (text,)
 
 
 def test_a_copy_of_a_seed_is_marked(tmp_path):
@@ -106,7 +116,7 @@ def unfair(tmp_path):
     return tmp_path
 
 
-IMAGES = "seed 1: data_hash: 111111111111 (CoOp), 222222222222 (MMRL)"
+IMAGES = "seed 1: data_hash differs: 111111111111 (CoOp), 222222222222 (MMRL)"
 
 
 def test_methods_of_a_row_had_the_same_images(unfair):
@@ -163,7 +173,7 @@ def test_targets_are_tested_with_the_weights_of_one_training(tmp_path):
         record = {"eval_only": True, "trained": trained(**{"OPTIM.LR": rate})}
         folder = place(tree, "test_target", dataset, 1)
         write(folder / "results.json", results(5000, 10_000, **record))
-    text = "trained with OPTIM.LR: 0.002 (imagenet, dtd), 0.5 (eurosat)"
+    text = "trained with OPTIM.LR differs: 0.002 (imagenet, dtd), 0.5 (eurosat)"
     source, targets = grids_of(find_runs(tmp_path))
     assert source.cell("imagenet", "MMRL", "accuracy").unlike == ()
     assert targets.cell("dtd", "MMRL", "accuracy").unlike == (text,)
@@ -207,7 +217,7 @@ def test_seeds_with_other_settings_are_marked(tmp_path, capsys):
         write(tmp_path / f"seed{seed}" / "results.json", content)
     assert main([str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert f"* accuracy: 80.00% +- 0.00% ‡\n‡ not of one experiment: {LR}\n" in out
+    assert f"* accuracy: 80.00% +- 0.00% ‡\n‡ {LR}\n" in out
     assert main([str(tmp_path), "--strict"]) == 1
 
 
@@ -223,4 +233,4 @@ def test_an_average_of_experiments_is_of_one_kind(tmp_path, capsys):
     more["settings"] = {"OPTIM.LR": 0.5}
     write(tmp_path / "b/seed1/results.json", results(7000, 10_000, **more))
     assert main([str(tmp_path), "--multi-exp", "--strict"]) == 1
-    assert "* accuracy: 60.00% ‡\n‡ not of one experiment: OPTIM.LR" in capsys.readouterr().out
+    assert "* accuracy: 60.00% ‡\n‡ OPTIM.LR" in capsys.readouterr().out

@@ -150,4 +150,4 @@ def test_settings_of_logs_are_compared(tmp_path, capsys):
     assert main([str(tmp_path), "--strict"]) == 1
     out = capsys.readouterr().out
     assert rows(out)["CoOp"] == ["80.00 ± 0.00‡", "60.00 ± 0.00‡", "68.57 ± 0.00‡"]
-    assert "‡ eurosat (CoOp): OPTIM.LR: 0.002 (seed1), 0.5 (seed2)" in out
+    assert "‡ eurosat (CoOp): OPTIM.LR differs: 0.002 (seed1), 0.5 (seed2)" in out

@@ -18,8 +18,9 @@ _MOST_KEYS, _LONGEST = 5, 40
 
 
 def among_seeds(runs: Sequence[Run]) -> tuple[str, ...]:
-    """What differs among the seeds of a cell: `OPTIM.LR: 0.1 (seed1, seed2), 0.2 (seed3)`."""
-    return (*_copies(runs), *differences((run.path.name, _facts(run)) for run in runs))
+    """What must be said of the seeds of a cell: `OPTIM.LR differs: 0.1 (seed1), 0.2 (seed2)`."""
+    facts = ((run.path.name, _facts(run)) for run in runs)
+    return (*_copies(runs), *_short_of_shots(runs), *differences(facts))
 
 
 def among_halves(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, ...]:
@@ -68,7 +69,8 @@ def differences(facts: Iterable[tuple[str, Facts]]) -> list[str]:
             who = stated.setdefault(key, {}).setdefault(value, [])
             who += [name] * (name not in who)
     lines = [
-        f"{key}: " + ", ".join(f"{_short(key, v)} ({', '.join(who)})" for v, who in values.items())
+        f"{key} differs: "
+        + ", ".join(f"{_short(key, v)} ({', '.join(who)})" for v, who in values.items())
         for key, values in sorted(stated.items(), key=lambda item: natural_key(item[0]))
         if len(values) > 1
     ]
@@ -83,6 +85,18 @@ def _copies(runs: Iterable[Run]) -> list[str]:
         if run.own_seed is not None:
             own.setdefault(run.own_seed, []).append(run.path.name)
     return [f"all of seed {seed}: {', '.join(names)}" for seed, names in own.items() if names[1:]]
+
+
+def _short_of_shots(runs: Iterable[Run]) -> list[str]:
+    """Classes that had fewer images than shots."""
+    texts: dict[str, None] = {}
+    for run in runs:
+        short = run.record.get("shots_short")
+        if isinstance(short, dict) and short:
+            named = [f"{name} {count}" for name, count in list(short.items())[:_MOST_KEYS]]
+            more = ", ..." * (len(short) > len(named))
+            texts[f"fewer images than {run.shots} shots: {', '.join(named)}{more}"] = None
+    return list(texts)
 
 
 def _facts(run: Run) -> dict[str, str]:

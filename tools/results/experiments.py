@@ -157,7 +157,7 @@ def unlike_experiments(experiments: Iterable[Experiment]) -> tuple[str, ...]:
 
 
 def _marks(unlike: Iterable[str]) -> list[str]:
-    return [f"‡ not of one experiment: {text}" for text in unlike]
+    return [f"‡ {text}" for text in unlike]
 
 
 def run_line(run: Run, metric: str) -> str:
