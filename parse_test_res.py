@@ -9,11 +9,13 @@ A tree of base2new, few_shot or cross_dataset runs gives tables. A folder of see
 per run, then mean and standard deviation over seeds. Numbers come from results.json, all digits,
 or are recomputed from the counts in the newest finished log; logs of other CoOp-style code do as
 well. A run that is unfinished, missing or not to be trusted is listed, and its cell marked; no
-such run is averaged, and no such data set counts in the row of averages. The standard deviation is
-the population's (numpy's default), as in the papers.
+such run is averaged, and no such data set counts in the row of averages. Unlike runs of a folder,
+such as base and new classes, are not averaged together; what differs between seeds, halves or
+methods that should be alike is marked ‡. The standard deviation is the population's (numpy's
+default), as in the papers.
 
-Exit status: 0 with at least one result, even if runs are unfinished (1 then with --strict); 1 with
-none; 2 for bad arguments; 130 after Ctrl-C.
+Exit status: 0 with at least one result, even if runs are unfinished or numbers are marked ‡ (1 then
+with --strict); 1 with none; 2 for bad arguments; 130 after Ctrl-C.
 """
 
 import argparse
