@@ -11,6 +11,7 @@ from parse_test_res import main
 from tests.report_page import report
 from tests.result_files import base_and_new, place, results, rows, write
 from tools.results import find_runs, grids_of
+from tools.results.experiments import find_given
 
 SETTINGS = {"OPTIM.LR": 0.002, "DATASET.TEMPLATE": "a {}.", "INPUT.SIZE": [224, 224]}
 
@@ -219,6 +220,19 @@ def test_seeds_with_other_settings_are_marked(tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"* accuracy: 80.00% +- 0.00% ‡\n‡ {LR}\n" in out
     assert main([str(tmp_path), "--strict"]) == 1
+
+
+def test_older_runs_have_their_settings_elsewhere(tmp_path):
+    config = "** Config **\nOPTIM:\n  LR: 0.002\n  STEPS: (1, 2)\nSEED: 1\n"
+    write(tmp_path / "seed1" / "log.txt", config)
+    write(tmp_path / "seed2" / "config.yaml", "OPTIM:\n  LR: 0.5\n  STEPS: [1, 2]\nSEED: 2\n")
+    for name in ("seed1", "seed2"):
+        write(tmp_path / name / "results.json", results(8000, 10_000))
+    (experiment,) = find_given(tmp_path).experiments
+    assert experiment.cell("accuracy").unlike == (LR,)
+    write(tmp_path / "seed2" / "config.yaml", "[")  # damaged: nothing is known
+    (experiment,) = find_given(tmp_path).experiments
+    assert experiment.cell("accuracy").unlike == ()
 
 
 def test_an_average_of_experiments_is_of_one_kind(tmp_path, capsys):
