@@ -42,6 +42,10 @@ NONE = {"base": (), "new": (), "HM": ()}
 PAIRS = {
     "nothing": ({}, {}, NONE),
     "halves": ({"settings": {"DATASET.SUBSAMPLE_CLASSES": "base"}}, {}, NONE),
+    "shots of a test": (
+        *({"settings": {"DATASET.NUM_SHOTS": 16}}, {"settings": {"DATASET.NUM_SHOTS": -1}}),
+        NONE,
+    ),
     "a list is a tuple": ({"settings": {"INPUT.SIZE": [224, 224]}}, {}, NONE),
     "template": (
         *({}, {"settings": {"DATASET.TEMPLATE": "it is a {}."}}),

@@ -10,7 +10,7 @@ from tools.results.runs import Run
 Facts = Mapping[str, str]
 
 _ANY = INCIDENTAL | {"SEED"}
-_HALVES = {"DATASET.SUBSAMPLE_CLASSES"}
+_HALVES = {"DATASET.SUBSAMPLE_CLASSES", "DATASET.NUM_SHOTS"}  # a test needs no shots
 _TRAINING = ("OPTIM.", "TRAIN.", "DATALOADER.")  # settings that weights tell better, if known
 _BACKBONE = "MODEL.BACKBONE.NAME"
 _TRAINED = "trained with "
