@@ -45,11 +45,15 @@ def default_settings(plugins: list[str]) -> Settings:
 
 
 def planned(cfg: CfgNode, args: Namespace) -> Identity:
-    """What is known of a run before anything is read but its config."""
+    """What is known of a run before anything is read but its config.
+
+    root: of the data, which changes no result as long as `data_hash` is the same
+    """
     trained, why = trained_in(args.model_dir) if args.eval_only else (None, None)
     return {
         "eval_only": args.eval_only,
         "load_epoch": args.load_epoch if args.eval_only else None,
+        "root": os.path.abspath(cfg.DATASET.ROOT),
         "settings": settings_of(cfg),
         "weights_hash": weights_hash(cfg.MODEL.BACKBONE.NAME),
         "trained": trained,
@@ -133,18 +137,20 @@ def fingerprint(identity: Identity) -> str:
 # Whether a folder holds the run that is asked for
 
 
-def check_continues(now: Identity, directory: Path, defaults: Callable[[], Settings]) -> None:
+def check_continues(
+    now: Identity, directory: Path, defaults: Callable[[], Settings], remedy: str = ""
+) -> None:
     """ValueError when `directory` holds another run, whose weights would be resumed or whose
     result would be replaced. `defaults`: what every key is where nobody says anything."""
-    if differ := differences(held(directory, now), now, defaults):
+    if differ := differences(held(directory, now["eval_only"]), now, defaults):
         result, folder = f"its {RESULTS}, if you do not need it", "that folder to start afresh"
-        remedy = f"Choose another --output-dir, or delete {result if now['eval_only'] else folder}"
-        raise ValueError(another(directory, differ) + remedy)
+        choose = f"Choose another --output-dir, or delete {result if now['eval_only'] else folder}"
+        raise ValueError(another(directory, differ) + (remedy or choose))
 
 
-def held(directory: Path, now: Identity) -> Identity:
-    """The run in a folder that `now` would continue or replace; {} if there is none."""
-    if not now["eval_only"] and holds_checkpoints(directory):
+def held(directory: Path, tests: bool) -> Identity:
+    """The run in a folder that another would continue or, if it `tests`, replace; {}: none."""
+    if not tests and holds_checkpoints(directory):
         return of_training(directory) | {"eval_only": False}
     return of_result(directory)
 

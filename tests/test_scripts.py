@@ -29,16 +29,19 @@ ARGUMENTS = {  # script: its arguments, the runs it makes below the output folde
         ],
     ),
 }
-# Stands in for train.py's Python: notes its arguments, and fails where it is told to.
+# Stands in for train.py's Python: notes its arguments, and fails where it is told to. No folder
+# holds a run of other settings.
 RECORDER = (
     f"""#!/usr/bin/env bash
+[[ $2 == tools.sweep.planned ]] && exec cp <(echo null) "$4"
 [[ $1 == *train.py ]] || exec {sys.executable} "$@"
 """
     + """
 echo "$@" >> "$RECORD"
 while [[ $1 != --output-dir ]]; do shift; done
 [[ -z ${FAIL:-} || $2 != *$FAIL* ]] || { echo no luck; exit 3; }
-mkdir -p "$2" && echo '{"complete": true}' > "$2/results.json"
+mkdir -p "$2"
+echo '{"complete": true, "total": 2, "correct": 1, "accuracy": 50.0}' > "$2/results.json"
 """
 )
 
@@ -49,7 +52,9 @@ def run(tmp_path):
     recorder = tmp_path / "recorder.sh"
     recorder.write_text(RECORDER)
     recorder.chmod(0o755)
-    clean = {k: v for k, v in os.environ.items() if k not in ("DATA", "CFG", "SHOTS", "SEEDS")}
+    clean = {
+        k: v for k, v in os.environ.items() if k not in ("DATA", "CFG", "SHOTS", "SEEDS", "TAG")
+    }
 
     def call(script, *arguments, **env):
         return subprocess.run(
@@ -177,6 +182,7 @@ def test_a_sweep_lists_the_methods(run):
 # Stands in for a run that a signal stops: it waits for one and says which.
 WAITER = (
     f"""#!/usr/bin/env bash
+[[ $2 == tools.sweep.planned ]] && exec cp <(echo null) "$4"
 [[ $1 == *train.py ]] || exec {sys.executable} "$@"
 """
     + """
