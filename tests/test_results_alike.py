@@ -162,6 +162,7 @@ def test_marks_in_the_report(unfair):
     assert base[1:3] == [["dtd", "80.00‡", "80.00‡"], ["eurosat", "80.00", "80.00"]]
     assert base[3] == ["Average", "80.00‡", "80.00‡"]
     assert f"‡ dtd (CoOp, MMRL): {IMAGES}" in page.text
+    assert "1 reason why numbers are marked ‡" in page.text
 
 
 def test_a_test_alone_has_fewer_images_than_a_training(tmp_path):

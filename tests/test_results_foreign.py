@@ -115,11 +115,17 @@ def test_what_is_no_contradiction(tmp_path, told):
 
 
 def test_a_copy_of_a_dataset_is_no_other_dataset(tmp_path):
-    for name in ("dtd", "dtd (copy)"):
+    for name in ("dtd", "dtd (copy)", "eurosat"):
+        dataset = "EuroSAT" if name == "eurosat" else "DescribableTextures"
         folder = place(tmp_path / "base2new", "train_base", name, 1, "CoOp/a")
-        write(folder / "log.txt", foreign(600, "DescribableTextures", "CoOp", "base"))
-    with pytest.raises(ValueError, match=r"both seed 1 of one experiment: move one out"):
-        grids_of(find_runs(tmp_path))
+        write(folder / "log.txt", foreign(600, dataset, "CoOp", "base"))
+    (grid,) = grids_of(find_runs(tmp_path))
+    text = "all of dataset dtd: dtd, dtd (copy)"
+    assert [grid.cell(name, "CoOp", "base").unlike for name in grid.datasets] == [
+        (text,),
+        (text,),
+        (),
+    ]
 
 
 def test_a_folder_called_evaluation_above_a_tree_is_none_of_its_parts(tmp_path):

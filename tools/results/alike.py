@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from experiment.flat import INCIDENTAL
 from tools.results.heads import setting_text
+from tools.results.names import dataset_of
 from tools.results.places import natural_key
 from tools.results.runs import Run
 
@@ -59,6 +60,22 @@ def among_targets(runs: Sequence[Run]) -> tuple[str, ...]:
     """What differs in the training of the weights that were tested on several datasets with one
     seed; `runs` may hold that training itself."""
     return tuple(differences((str(run.dataset), _training(run)) for run in runs))
+
+
+def among_datasets(runs: Mapping[str, Sequence[Run]]) -> dict[str, str]:
+    """The names of directories that hold one dataset under several, with what must be said."""
+    held: dict[str, dict[str, None]] = {}
+    for name, own in runs.items():
+        for run in own:
+            told = run.record.get("dataset") or run.settings.get("DATASET.NAME")
+            known = dataset_of(told if isinstance(told, str) else None) or dataset_of(name)
+            held.setdefault(known or name, {})[name] = None
+    return {
+        name: f"all of dataset {known}: {', '.join(names)}"
+        for known, names in held.items()
+        for name in names
+        if len(names) > 1
+    }
 
 
 def differences(facts: Iterable[tuple[str, Facts]]) -> list[str]:

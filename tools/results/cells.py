@@ -110,6 +110,11 @@ def hm_cell(base: Cell, new: Cell) -> Cell:
     return Cell(state, harmonic_mean(base.mean, new.mean), values, due, unlike=unlike)
 
 
+def marked(cell: Cell, unlike: Iterable[str]) -> Cell:
+    """The cell with more of what is unlike."""
+    return replace(cell, unlike=(*cell.unlike, *unlike))
+
+
 def together(*cells: Cell) -> tuple[str, ...]:
     """What is unlike in any of the cells."""
     return tuple(dict.fromkeys(text for cell in cells for text in cell.unlike))

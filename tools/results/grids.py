@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tools.results.alike import among_methods, among_targets
-from tools.results.cells import Cell, average_cell, cell_of, hm_cell, together
+from tools.results.alike import among_datasets, among_methods, among_targets
+from tools.results.cells import Cell, average_cell, cell_of, hm_cell, marked, together
 from tools.results.methods import Method, Methods, methods_of
 from tools.results.places import natural_key
 from tools.results.runs import Run
@@ -171,6 +171,7 @@ def _grid(
                 cells[name, label, part] = cell_of(inside, frame["metric"], seeds)
     _mark_rows(cells)
     _mark_targets(cells, methods, trained)
+    _mark_doubles(cells)
     return Grid(
         protocol=runs[0].protocol,
         tree=runs[0].tree,
@@ -193,7 +194,7 @@ def _mark_rows(cells: dict[Place, Cell]) -> None:
     for places in rows.values():
         unlike = among_methods({label: cells[place].runs for label, place in places.items()})
         for place in places.values() if unlike else ():
-            cells[place] = replace(cells[place], unlike=(*cells[place].unlike, *unlike))
+            cells[place] = marked(cells[place], unlike)
 
 
 def _mark_targets(cells: dict[Place, Cell], methods: Methods, trained: Sequence[Run]) -> None:
@@ -209,7 +210,18 @@ def _mark_targets(cells: dict[Place, Cell], methods: Methods, trained: Sequence[
             for line in among_targets([run for run in tested if run.seed == seed])
         )
         for place in places if unlike else ():
-            cells[place] = replace(cells[place], unlike=(*cells[place].unlike, *unlike))
+            cells[place] = marked(cells[place], unlike)
+
+
+def _mark_doubles(cells: dict[Place, Cell]) -> None:
+    """Marks the cells of datasets that an average would count twice: `dtd` and `dtd (copy)`."""
+    runs: dict[str, list[Run]] = defaultdict(list)
+    for (name, *_), cell in cells.items():
+        runs[name] += cell.runs
+    doubles = among_datasets(runs)
+    for place in cells if doubles else ():
+        if text := doubles.get(place[0]):
+            cells[place] = marked(cells[place], [text])
 
 
 def _with_hm(grid: Grid) -> Grid:

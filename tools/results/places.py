@@ -81,7 +81,6 @@ def _placed(parts: list[str], said: Said) -> dict[str, Any]:
     place = {"protocol": protocol, "split": split, "tree": Path(os.sep.join(parts[:at]) or os.sep)}
     place |= _roles(inner, said, -1 if parts[at - 1] == "evaluation" else 0)
     _check(place, said)
-    place["dataset"] = dataset_of(said.get("dataset")) or place["dataset"]  # `dtd (copy)` is dtd
     return place
 
 
