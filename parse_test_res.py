@@ -9,11 +9,13 @@ A tree of base2new, few_shot or cross_dataset runs gives tables. A folder of see
 per run, then mean and standard deviation over seeds. Numbers come from results.json, all digits,
 or are recomputed from the counts in the newest finished log; logs of other CoOp-style code do as
 well. A run that is unfinished, missing or not to be trusted is listed, and its cell marked; no
-such run is averaged, and no such data set counts in the row of averages. The standard deviation is
-the population's (numpy's default), as in the papers.
+such run is averaged, and no such data set counts in the row of averages. Unlike runs of a folder,
+such as base and new classes, are not averaged together; what differs between seeds, halves or
+methods that should be alike is marked ‡. The standard deviation is the population's (numpy's
+default), as in the papers.
 
-Exit status: 0 with at least one result, even if runs are unfinished (1 then with --strict); 1 with
-none; 2 for bad arguments; 130 after Ctrl-C.
+Exit status: 0 with at least one result, even if runs are unfinished or numbers are marked ‡ (1 then
+with --strict); 1 with none; 2 for bad arguments; 130 after Ctrl-C.
 """
 
 import argparse
@@ -29,11 +31,13 @@ from tools.results.against import differences, find_method
 from tools.results.cells import Measure
 from tools.results.experiments import (
     Given,
+    by_kind,
     experiment_grid,
     find_given,
     listing,
-    mixtures,
     run_line,
+    strays,
+    unlike_experiments,
 )
 from tools.results.grids import Grid, grids_of
 from tools.results.machine import as_csv, as_json
@@ -82,7 +86,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "lines are not followed by the end of training (evaluations are recognised without it)",
     )
     add("--multi-exp", action="store_true", help="DIRECTORY holds experiments; average them too")
-    add("--strict", action="store_true", help="exit status 1 when a run is not complete")
+    add(
+        "--strict",
+        action="store_true",
+        help="exit status 1 when a run is not complete or a number is marked ‡",
+    )
     return parser.parse_args(argv)
 
 
@@ -98,19 +106,22 @@ def check_directory(directory: Path) -> None:
     raise FileNotFoundError(f"there is no directory '{directory}'{hint if close else ''}")
 
 
-def report(given: Given, options: argparse.Namespace) -> str:
-    """What is printed. Raises ValueError when --against names nobody."""
-    measure = Measure(options.metric, options.ci95)
+def grids_for(given: Given, options: argparse.Namespace) -> list[Grid]:
+    """What is known, for tables. Raises ValueError when --against names nobody."""
     if options.published and options.metric != "accuracy":
         raise ValueError(f"--published has accuracies only, no {options.metric}: drop --metric")
-    plain = options.format == "simple" and not (options.against or options.published)
-    if given.experiments and plain and not options.rows:
-        return listing(given, measure, options.multi_exp)
     grids = grids_of(given.runs, options.metric)
     if not grids:
         grids = [experiment_grid(given, options.metric)]
-    if options.against:
-        grids = against(grids, options.against)
+    return against(grids, options.against) if options.against else grids
+
+
+def report(given: Given, grids: list[Grid], options: argparse.Namespace) -> str:
+    """What is printed."""
+    measure = Measure(options.metric, options.ci95)
+    plain = options.format == "simple" and not (options.against or options.published)
+    if given.experiments and plain and not options.rows:
+        return listing(given, measure, options.multi_exp)
     comparison = Comparison(options.published_row) if options.published else None
     if options.format == "csv":
         return as_csv(grids, comparison)
@@ -135,12 +146,8 @@ def warnings(given: Given, options: argparse.Namespace) -> list[str]:
     if not given.experiments:
         placed = [run for run in given.runs if run.protocol]
         lines += [run_line(run, options.metric) for run in placed if not run.complete]
-        lines += [
-            f"in no table: {run.path}: {run_line(run, options.metric)}"
-            for run in given.runs
-            if not run.protocol
-        ]
-    lines += [f"warning: {text}" for text in mixtures(given.experiments)]
+    lines += strays(run for run in given.runs if run.astray or not given.experiments)
+    lines += [f"warning: {note}" for note in given.notes]
     lines += [f"warning: {run.path}: {note}" for run in given.runs for note in run.notes]
     incomplete = sum(not run.complete for run in given.runs)
     if incomplete:
@@ -156,7 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = find_given(options.directory, options.test_log, options.multi_exp)
         if not given.runs:
             return nothing_found(options)
-        text = report(given, options)
+        grids = grids_for(given, options)
+        text = report(given, grids, options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -170,7 +178,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if lines:
         print("\n".join(lines), file=sys.stdout if options.format == "simple" else sys.stderr)
     complete = [run.complete for run in given.runs]
-    return 0 if (all if options.strict else any)(complete) else 1
+    if options.strict:
+        return 0 if all(complete) and not doubtful(given, grids, options) else 1
+    return 0 if any(complete) else 1
+
+
+def doubtful(given: Given, grids: list[Grid], options: argparse.Namespace) -> bool:
+    """Whether a number is marked as not of one experiment, or a run has no place because of what
+    it says itself."""
+    averages = by_kind(given).values() if options.multi_exp else ()
+    return (
+        any(cell.unlike for grid in grids for cell in grid.cells.values())
+        or any(unlike_experiments(experiments) for experiments in averages)
+        or any(run.astray for run in given.runs)
+    )
 
 
 def nothing_found(options: argparse.Namespace) -> int:

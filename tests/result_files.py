@@ -72,3 +72,40 @@ def rows(text: str) -> dict[str, list[str]]:
         [cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.split("\n")
     )
     return {first: rest for first, *rest in (line for line in cells if line)}
+
+
+def config_text(tree: dict, indent: str = "") -> str:
+    """A config as logs of Dassl print it."""
+    lines = [
+        f"{indent}{key}:\n{config_text(value, indent + '  ')}"
+        if isinstance(value, dict)
+        else f"{indent}{key}: {value}\n"
+        for key, value in sorted(tree.items())
+    ]
+    return "".join(lines)
+
+
+def foreign(
+    correct: int,
+    dataset: str,
+    trainer: str,
+    classes: str = "all",
+    *,
+    shots: int = 16,
+    seed: int = 1,
+    total: int = 1000,
+    **settings: object,
+) -> str:
+    """A log of other code, with its config and a result without macro_f1; `settings` of OPTIM."""
+    stars = "*" * 12
+    config = {
+        "DATASET": {"NAME": dataset, "NUM_SHOTS": shots, "SUBSAMPLE_CLASSES": classes},
+        "MODEL": {"BACKBONE": {"NAME": "ViT-B/16", "PRETRAINED": True}, "INIT_WEIGHTS": ""},
+        "OPTIM": {"BETAS": (0.9, 0.999), "LR": 0.002, "STEPSIZE": (-1,)} | settings,
+        "OUTPUT_DIR": f"output/{dataset}/{seed}",
+        "SEED": seed,
+        "TRAINER": {"NAME": trainer},
+    }
+    head = f"{stars}\n** Arguments **\n{stars}\nload_epoch: None\n{stars}\n** Config **\n{stars}\n"
+    result = block(correct, total).partition("* macro_f1")[0]
+    return f"{head}{config_text(config)}Collecting env info ...\n** System info **\n{result}"

@@ -229,12 +229,14 @@ def test_strict_is_status_1_for_unfinished_runs(tree, capsys):
     assert main([str(tree), "--strict"]) == 1
 
 
-def test_averaging_what_does_not_belong_together_is_warned_of(tmp_path, capsys):
+def test_what_does_not_belong_together_is_not_averaged(tmp_path, capsys):
     write(tmp_path / "one" / "results.json", results(6561, dataset="DTD"))
     write(tmp_path / "two" / "results.json", results(6723, dataset="EuroSAT"))
     printed = out(capsys, tmp_path)
-    assert "* accuracy: 82.00%" in printed
-    assert "averaged, though its runs differ in dataset: DTD, EuroSAT" in printed
+    assert "* accuracy: 82.00%" not in printed
+    assert f"{tmp_path}, dataset DTD (1 of 1 runs)\n* accuracy: 81.00%" in printed
+    assert f"{tmp_path}, dataset EuroSAT (1 of 1 runs)\n* accuracy: 83.00%" in printed
+    assert f"warning: {tmp_path} holds 2 kinds of runs, which are not averaged" in printed
 
 
 def test_experiments_below_are_found_without_a_flag(tmp_path, capsys):

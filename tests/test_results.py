@@ -92,6 +92,80 @@ def test_sound_block_is_found(tmp_path, content):
     assert read_log(write(tmp_path / "log.txt", content)).metrics["accuracy"] == 81.0
 
 
+def lines_of(*parts: str) -> str:
+    """`=> result` and these lines of a block of 81.0%, or others."""
+    known = dict(line[2:].split(": ") for line in block(6561).splitlines()[1:])
+    return "=> result\n" + "".join(f"* {p}: {known[p]}\n" if p in known else p for p in parts)
+
+
+OLD = ("total", "correct", "accuracy", "error")
+ONE_LINE = (
+    "=> result * REPDIM:4 * total: 8,100 * correct: 6,561 * accuracy: 81.0% * macro_f1: 80.2%\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "metrics"),
+    [
+        (lines_of(*OLD), {}),  # Dassl before macro_f1
+        (lines_of("accuracy"), {}),
+        (lines_of("accuracy", "error"), {}),
+        (lines_of("total", "correct", "accuracy"), {}),
+        (lines_of("accuracy", "macro_f1"), {"macro_f1": 80.2}),
+        (lines_of(*OLD, "training goes on\n", "* class: 0 (cat)\n"), {}),
+        (lines_of(*OLD, "macro_f1", ONE_LINE), {"macro_f1": 80.2}),
+        (lines_of(*OLD, ONE_LINE), {}),
+        (lines_of(*OLD, "macro_f1", "* ECE: 3.25%\n"), {"macro_f1": 80.2, "ece": 3.25}),
+        (lines_of("* ece: 3.25%\n", *OLD), {"ece": 3.25}),
+        (lines_of(*OLD, "\n", "* ece: 3.25%\n"), {}),  # stands apart: of what?
+        (lines_of(*OLD) + lines_of(*OLD), {}),
+        (lines_of(*OLD)[:-4] + "\n" + lines_of(*OLD), {}),
+        ("x" * 9000 + "\n" + lines_of(*OLD) + "end\n" * 3000, {}),
+    ],
+)
+def test_logs_of_code_that_prints_less_or_more(tmp_path, content, metrics):
+    result = read_log(write(tmp_path / "log.txt", EPOCHS + "Finished training\n" + content))
+    assert result.metrics == {"accuracy": 81.0, "error": 19.0} | metrics
+    assert (result.state, result.decimals) == ("complete", None if "total" in content else 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lines_of(*OLD)[:-2], "a damaged line where 'error'"),  # in the middle of a number
+        (lines_of("accuracy")[:-2], "a damaged line where 'total'"),
+        ("* macro_f1: 1.0%\n" + lines_of(*OLD), "cut off before 'macro_f1'"),
+        (lines_of(*OLD) + "Finish training\n* macro_f1: 1.0%\n", "cut off before 'macro_f1'"),
+        (lines_of(*OLD, "* error: 19.0%\n"), "'error' where 'macro_f1' should be"),
+        (lines_of("error", "accuracy"), "'error' where 'total' should be"),
+        (lines_of("correct", "accuracy"), "'correct' where 'total' should be"),
+        (lines_of("some line\n", "accuracy"), "'accuracy' where 'total' should be"),
+        (lines_of("* accuracy: 181.0%\n"), "accuracy 181.0% is not a percentage"),
+        (lines_of("* accuracy: 81.0%\n", "* error: 18.0%\n"), "error 18.0% does not fit"),
+    ],
+)
+def test_what_is_cut_off_or_mixed_is_no_result_of_less(tmp_path, content, reason):
+    result = read_log(write(tmp_path / "log.txt", content))
+    assert not result.metrics
+    assert reason in result.reason
+
+
+def test_a_block_that_is_cut_off_leaves_the_one_before(tmp_path):
+    log = write(tmp_path / "log.txt", block(6561) + lines_of(*OLD[:3]))
+    result = read_log(log)
+    assert result.metrics["macro_f1"] == 80.2
+    assert result.ignored == ("cut off before 'error'",)
+
+
+def test_a_rounded_accuracy_is_noted(tmp_path):
+    write(tmp_path / "log.txt", "=> result\n* accuracy: 81.0%\n")
+    assert read_run(tmp_path).notes == (
+        "log.txt has no counts: accuracy is as printed, not to two decimals",
+    )
+    write(tmp_path / "log.txt", "=> result\n* accuracy: 81.04%\n")
+    assert read_run(tmp_path).notes == ()
+
+
 def test_ignored_blocks_are_reported(tmp_path):
     write(tmp_path / "log.txt", block(6561) + block(7000)[:-3])
     assert read_run(tmp_path).notes == (

@@ -114,6 +114,13 @@ def test_backbones_are_not_mixed(tmp_path):
     assert "MMRL was run on several backbones, which are kept apart: RN50, ViT-B/16" in grid.notes
 
 
+def test_methods_on_unlike_backbones_say_so(tmp_path):
+    both(tmp_path, "dtd", 1, 80, 60, backbone="ViT-B/16")
+    both(tmp_path, "dtd", 1, 80, 60, "CoOp/b", backbone="RN50")
+    both(tmp_path, "dtd", 1, 80, 60, "VPT/b")
+    assert only(tmp_path).methods == ("CoOp on RN50", "MMRL on ViT-B/16", "VPT")
+
+
 def test_an_unknown_backbone_joins_the_only_known_one(tmp_path):
     both(tmp_path, "dtd", 1, 80, 60, backbone="ViT-B/16")
     both(tmp_path, "dtd", 2, 60, 40)

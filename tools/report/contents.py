@@ -41,7 +41,7 @@ def build(task: Task, files: PlotFiles) -> tuple[Page, list[str]]:
         Section("Environment", _environment_texts(task), tables=[environment]),
         Section("All runs", tables=[_run_table(task)]),
     ]
-    found = notices(task, settings, differing_environment(environment), damaged)
+    found = notices(task, settings, differing_environment(environment), damaged, grids)
     return Page(*_head(task), found, sections, _footer()), damaged
 
 

@@ -6,6 +6,7 @@ from tools.report.elements import Cell, Table, name_cell
 from tools.report.plots import ShotCurve
 from tools.results import Grid, Measure
 from tools.results.cells import Cell as Result
+from tools.results.tables import UNLIKE, unlike_lines
 
 PROTOCOLS = {
     "base2new": "Base-to-new",
@@ -41,6 +42,7 @@ def _overview(grid: Grid, measure: Measure) -> Table:
     what = grid.datasets[0] if one else f"Average over {_compared(grid)}"
     title = ", ".join(filter(None, (what, grid.title)))
     notes = _notes(grid, grid.parts[-1]) if one else []
+    notes += unlike_lines(grid, grid.parts)
     header = ["method", *grid.parts]
     return Table(f"{title} ({_seeds(usual)})", header, _best_of_columns(rows, measure), notes=notes)
 
@@ -74,7 +76,7 @@ def _table(grid: Grid, part: str, measure: Measure) -> Table:
         ["data set", *grid.methods],
         [_mark_best(row, measure) for row in rows],
         [_mark_best(row, measure) for row in _averages(grid, part)],
-        _notes(grid, part),
+        _notes(grid, part) + unlike_lines(grid, (part,)),
     )
 
 
@@ -92,12 +94,20 @@ def _cell(result: Result, measure: Measure, usual: int) -> Cell:
     spread = result.spread(measure)
     text = f"{result.mean:.2f}" + (f" ± {spread:.2f}" if spread is not None else "")
     hint = ", ".join(f"seed {seed}: {value:.2f}" for seed, value in result.values.items())
+    text, kind, hint = _marked(result, text, hint)
     if result.complete:
         note = f" ({len(result.due)})" if len(result.due) != usual else ""
-        return Cell(text + note, result.mean, "", hint)
+        return Cell(text + note, result.mean, kind, hint)
     lacking = ", ".join(map(str, result.lacking)) or "see base and new"
     share = f" ({len(result.values)}/{len(result.due)})"
     return Cell(text + share, result.mean, "partial", f"{hint}; lacking: {lacking}")
+
+
+def _marked(result: Result, text: str, hint: str) -> tuple[str, str, str]:
+    """Text, kind and hint of a number, which may be one of unlike runs."""
+    if not result.unlike:
+        return text, "", hint
+    return text + UNLIKE, "partial", f"{hint}; not alike: {'; '.join(result.unlike)}"
 
 
 def _usual(grid: Grid) -> int:
@@ -131,13 +141,13 @@ def _average(
     grid: Grid, method: str, part: str, over: Sequence[str], common: Sequence[str] = ()
 ) -> Cell:
     """Marked when it is over fewer data sets than other averages that stand beside it."""
-    mean = grid.average(method, part, over).mean if over else None
-    if mean is None:
+    average = grid.average(method, part, over) if over else None
+    if average is None or average.mean is None:
         return Cell("-", None, "missing")
-    hint = f"over {', '.join(over)}"
+    text, kind, hint = _marked(average, f"{average.mean:.2f}", f"over {', '.join(over)}")
     if len(over) == len(grid.datasets) or list(over) == common:
-        return Cell(f"{mean:.2f}", mean, "", hint)
-    return Cell(f"{mean:.2f} ({len(over)}/{len(grid.datasets)})", mean, "partial", hint)
+        return Cell(text, average.mean, kind, hint)
+    return Cell(f"{text} ({len(over)}/{len(grid.datasets)})", average.mean, "partial", hint)
 
 
 def _mark_best(row: list[Cell], measure: Measure) -> list[Cell]:

@@ -9,11 +9,14 @@
         run.trainer, run.cfg, run.dataset, run.protocol, run.shots, run.seed, run.half
         run.record                            # results.json as it is ({} without one)
         run.reason, run.notes                 # why there is no result; what was not believed
+        run.settings                          # the config as flat keys and texts, if any file says
+        run.astray                            # why a run that seems to lie in a tree is in no grid
 
     for grid in grids_of(runs, "accuracy"):   # one comparison each: data sets x methods x parts
         for method in grid.methods:           # labels: a trainer, with what tells two apart
             cell = grid.cell("eurosat", method, "new")  # parts: base, new, HM; `4 shots`; metric
             cell.mean, cell.spread(Measure()), cell.values, cell.lacking, cell.state
+            cell.unlike                       # why the mean is not one of like with like
             over = grid.complete(method, "new")          # or grid.common(): for all methods
             grid.average(method, "new", over)            # a Cell; HM of the averages for "HM"
         grid.notes                            # what must be said below a table of this grid

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from tools.results.cells import Cell, hm_cell, restricted
+from tools.results.cells import Cell, hm_cell, restricted, together
 from tools.results.grids import HALVES, HM, Grid
 
 
@@ -114,4 +114,4 @@ def _difference(own: Cell, other: Cell) -> Cell:
             return Cell(cell.state, due=cell.due)
     values = {s: value - other.values[s] for s, value in own.values.items() if s in other.values}
     state = "complete" if own.complete and other.complete else "partial"
-    return Cell(state, own.mean - other.mean, values, own.due)
+    return Cell(state, own.mean - other.mean, values, own.due, unlike=together(own, other))

@@ -1,9 +1,10 @@
 """One place of a table: what several seeds of one thing gave."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tools.results.aggregate import ci95, harmonic_mean, mean, std
+from tools.results.alike import among_halves, among_seeds
 from tools.results.runs import Run
 
 EMPTY = ("unreadable", "unfinished", "unmeasured", "missing", "unpaired")
@@ -37,6 +38,8 @@ class Cell:
     values: Mapping[int, float] = field(default_factory=dict)
     due: tuple[int, ...] = ()
     over: tuple[str, ...] = ()  # of an average: the data sets
+    unlike: tuple[str, ...] = ()  # what makes it no mean, or no comparison, of like with like
+    runs: tuple[Run, ...] = ()  # that the values are of
 
     @property
     def complete(self) -> bool:
@@ -65,12 +68,13 @@ def cell_of(runs: Iterable[Run], metric: str, due: Iterable[int] = ()) -> Cell:
     """
     runs = list(runs)
     _check_seeds(runs)
-    values = {run.seed: run.metrics[metric] for run in runs if metric in run.metrics}
+    measured = tuple(run for run in runs if metric in run.metrics)
+    values = {run.seed: run.metrics[metric] for run in measured}
     seeds = tuple(sorted({*due, *(run.seed for run in runs)}))
     if not values:
         states = {"unmeasured" if run.complete else run.state for run in runs}
         return Cell(next((s for s in EMPTY if s in states), "missing"), due=seeds)
-    return filled(values, seeds)
+    return replace(filled(values, seeds), unlike=among_seeds(measured), runs=measured)
 
 
 def _check_seeds(runs: Sequence[Run]) -> None:
@@ -102,7 +106,18 @@ def hm_cell(base: Cell, new: Cell) -> Cell:
         for seed in sorted(base.values.keys() & new.values.keys())
     }
     state = "complete" if base.complete and new.complete else "partial"
-    return Cell(state, harmonic_mean(base.mean, new.mean), values, due)
+    unlike = together(base, new) + among_halves(base.runs, new.runs)
+    return Cell(state, harmonic_mean(base.mean, new.mean), values, due, unlike=unlike)
+
+
+def marked(cell: Cell, unlike: Iterable[str]) -> Cell:
+    """The cell with more of what is unlike."""
+    return replace(cell, unlike=(*cell.unlike, *unlike))
+
+
+def together(*cells: Cell) -> tuple[str, ...]:
+    """What is unlike in any of the cells."""
+    return tuple(dict.fromkeys(text for cell in cells for text in cell.unlike))
 
 
 def average_cell(cells: Sequence[Cell]) -> Cell:
@@ -122,4 +137,7 @@ def restricted(cell: Cell, seeds: Iterable[int], due: Iterable[int]) -> Cell:
     values = {seed: cell.values[seed] for seed in seeds}
     if cell.mean is None:
         return cell
-    return filled(values, tuple(sorted(due))) if values else Cell("unpaired")
+    if not values:
+        return Cell("unpaired")
+    runs = tuple(run for run in cell.runs if run.seed in values)
+    return replace(filled(values, tuple(sorted(due))), unlike=cell.unlike, runs=runs)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tools.results.cells import Cell, average_cell, cell_of, hm_cell
+from tools.results.alike import among_datasets, among_methods, among_targets
+from tools.results.cells import Cell, average_cell, cell_of, hm_cell, marked, together
 from tools.results.methods import Method, Methods, methods_of
 from tools.results.places import natural_key
 from tools.results.runs import Run
@@ -69,7 +70,8 @@ class Grid:
             cell = hm_cell(*(self.average(method, half, over) for half in HALVES))
         else:
             cell = average_cell([self.cells[name, method, part] for name in over])
-        return replace(cell, over=tuple(over))
+        unlike = together(*(self.cells[name, method, part] for name in over))
+        return replace(cell, over=tuple(over), unlike=unlike)
 
 
 def grids_of(runs: Iterable[Run], metric: str = "accuracy") -> list[Grid]:
@@ -167,6 +169,9 @@ def _grid(
             for part, belongs in parts.items():
                 inside = [run for run in members if belongs(run)]
                 cells[name, label, part] = cell_of(inside, frame["metric"], seeds)
+    _mark_rows(cells)
+    _mark_targets(cells, methods, trained)
+    _mark_doubles(cells)
     return Grid(
         protocol=runs[0].protocol,
         tree=runs[0].tree,
@@ -178,6 +183,45 @@ def _grid(
         notes=tuple(methods.notes),
         **frame,
     )
+
+
+def _mark_rows(cells: dict[Place, Cell]) -> None:
+    """Marks the cells of a dataset's part whose methods had not the same to work with."""
+    rows: dict[tuple[str, str], dict[str, Place]] = defaultdict(dict)
+    for place in cells:
+        name, label, part = place
+        rows[name, part][label] = place
+    for places in rows.values():
+        unlike = among_methods({label: cells[place].runs for label, place in places.items()})
+        for place in places.values() if unlike else ():
+            cells[place] = marked(cells[place], unlike)
+
+
+def _mark_targets(cells: dict[Place, Cell], methods: Methods, trained: Sequence[Run]) -> None:
+    """Marks the cells of cross-dataset methods that did not test the same weights everywhere."""
+    sources = {id(run) for run in trained}
+    for label, own in methods.runs.items() if trained else ():
+        places = [place for place in cells if place[1] == label]
+        tested = [run for run in own if id(run) in sources]
+        tested += [run for place in places for run in cells[place].runs if id(run) not in sources]
+        unlike = dict.fromkeys(
+            line
+            for seed in sorted({run.seed for run in tested})
+            for line in among_targets([run for run in tested if run.seed == seed])
+        )
+        for place in places if unlike else ():
+            cells[place] = marked(cells[place], unlike)
+
+
+def _mark_doubles(cells: dict[Place, Cell]) -> None:
+    """Marks the cells of datasets that an average would count twice: `dtd` and `dtd (copy)`."""
+    runs: dict[str, list[Run]] = defaultdict(list)
+    for (name, *_), cell in cells.items():
+        runs[name] += cell.runs
+    doubles = among_datasets(runs)
+    for place in cells if doubles else ():
+        if text := doubles.get(place[0]):
+            cells[place] = marked(cells[place], [text])
 
 
 def _with_hm(grid: Grid) -> Grid:

@@ -57,7 +57,7 @@ def _row_of_nothing() -> dict[str, Any]:
     names = (
         "protocol tree kind shots dataset trainer cfg backbone part metric difference_to mean std "
         "ci95 seeds seeds_due seeds_missing state datasets published published_row "
-        "difference_to_published far"
+        "difference_to_published far unlike"
     )
     return dict.fromkeys(names.split())
 
@@ -94,6 +94,7 @@ def _cell_row(
         "seeds_missing": " ".join(map(str, cell.lacking)) or None,
         "state": cell.state,
         "datasets": None if dataset else len(cell.over),
+        "unlike": "; ".join(cell.unlike) or None,
     }
     published = comparison.find(grid, place, cell) if comparison else None
     if published and cell.mean is not None:
@@ -107,7 +108,7 @@ def _cell_row(
 
 
 def _run_row(run: Run) -> dict[str, Any]:
-    row = {name: value for name, value in vars(run).items() if name != "record"}
+    row = {name: value for name, value in vars(run).items() if name not in ("record", "settings")}
     return row | {
         name: None if row[name] is None else str(row[name]) for name in ("path", "source", "tree")
     }

@@ -1,7 +1,8 @@
 """Which runs are of one method, so that a cell never mixes two.
 
 A method is a trainer with one variant of its settings, one backbone and one kind of images it was
-tested on; its label says of these only what is needed to tell the methods of a tree apart.
+tested on; its label says of these only what is needed to tell the methods of a tree apart, and to
+compare none on unlike backbones unawares.
 """
 
 from collections import defaultdict
@@ -113,20 +114,22 @@ def _but_for_variant(method: Method) -> Method:
 
 
 def _labels(found: Iterable[Method]) -> dict[Method, str]:
-    """The trainer, and of the rest what differs between the methods of one trainer."""
+    """The trainer, and of the rest what differs between the methods of one trainer; the backbone,
+    if there are several of any."""
+    several = len({method.backbone for method in found} - {""}) > 1
     alike: dict[str, list[Method]] = defaultdict(list)
     for method in found:
         alike[method.trainer].append(method)
     return {
-        method: _label(method, [len(set(column)) > 1 for column in zip(*same, strict=True)])
+        method: _label(method, len({other.cfg for other in same}) > 1, several)
         for same in alike.values()
         for method in same
     }
 
 
-def _label(method: Method, differs: list[bool]) -> str:
-    label = f"{method.trainer}/{method.cfg}" if differs[1] else method.trainer
-    if differs[2]:
+def _label(method: Method, several_cfgs: bool, several_backbones: bool) -> str:
+    label = f"{method.trainer}/{method.cfg}" if several_cfgs else method.trainer
+    if several_backbones and method.backbone:
         label += f" on {method.backbone}"
     if method.tested_on != "test":
         label += " (validation images)"

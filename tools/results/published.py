@@ -10,16 +10,15 @@ average of MMA's new classes, 76.80, is not the mean of its eleven numbers, 76.9
 MMA on UCF101 and of MMRL on DTD are not those of the base and new beside them.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 from tools.results.aggregate import std
 from tools.results.cells import Cell, signed
 from tools.results.grids import Grid
 from tools.results.methods import Method
+from tools.results.names import method_of, published_rows
 
 ROWS = ("paper", "rerun-AMP", "rerun-FP32")
 BACKBONE = "ViT-B/16"
@@ -27,7 +26,6 @@ EUROSAT = (
     "EuroSAT's new classes are known to depend on the seed: MMRL's paper has 80.17 with a standard "
     "deviation of 5.05, reruns have 72.3 and 74.5, their single seeds 69.9 to 74.9"
 )
-_NAMES = {"ZeroshotCLIP": "CLIP", "MMRLPlus": "MMRL++", "MMRLpp": "MMRL++"}
 _TOLERANCE = 0.005  # published numbers have two decimals
 _FAR = 3  # standard deviations over seeds
 
@@ -46,12 +44,11 @@ class Published:
 @cache
 def table() -> dict[Key, Published]:
     """All numbers; the method is the paper's name, for reruns with the kind in brackets."""
-    text = resources.files("tools.results").joinpath("published.csv").read_text(encoding="utf-8")
     return {
         (r["method"], r["protocol"], r["dataset"], int(r["shots"]), r["metric"]): Published(
             float(r["value"]), r["method"], r["source"]
         )
-        for r in csv.DictReader(text.splitlines())
+        for r in published_rows()
     }
 
 
@@ -68,7 +65,7 @@ class Comparison:
             return None
         there = _rows_of(_protocol(grid))
         for kind in (self.wanted, *ROWS):
-            name = _NAMES.get(about.trainer, about.trainer)
+            name = method_of(about.trainer) or about.trainer
             if (row := name if kind == "paper" else f"{name}({kind})") in there:
                 return row
         return None

@@ -6,19 +6,24 @@ when it was started again. Where it lies says what it is: see places.py.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiment.flat import flatten
 from experiment.reader import read_record
-from tools.results.logs import LogResult, read_head, read_log
+from tools.results.heads import Head, read_head, setting_text
+from tools.results.logs import LogResult, read_log
 from tools.results.places import is_seed, natural_key, place_of
+from trainers.yaml_files import read_yaml
 
 STATES = ("complete", "unfinished", "missing", "unreadable")
 HALVES = {"train_base": "base", "test_new": "new"}
 
 _LOG = re.compile(r"log\.txt(-[0-9][0-9_T:.-]*)?")  # not log.txt-old and other copies made by hand
+_EXACT = 2  # decimals of what is shown
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
 RECORD = "results.json"
 
 
@@ -44,6 +49,10 @@ class Run:
     load_epoch: int | None = None  # the epoch that --load-epoch asked for
     tested_on: str | None = None  # test or val
     tree: Path | None = None  # the folder that holds the splits, or the data sets of few_shot
+    classes: str | None = None  # all, base or new, as the run's own config says
+    own_seed: int | None = None  # the seed that its config says; None: any
+    settings: Mapping[str, str] = field(default_factory=dict)  # the config as flat keys
+    astray: str | None = None  # why a place that looks like one of a protocol is none
 
     @property
     def half(self) -> str | None:
@@ -137,9 +146,7 @@ def _is_run(names: list[str]) -> bool:
 
 
 def _read(path: Path, names: list[str], test_log: bool) -> Run:
-    place = place_of(path)
     notes: list[str] = []
-    record: dict[str, Any] = {}
     logs = [path / name for name in sorted(filter(_LOG.fullmatch, names), key=natural_key)]
     if RECORD in names:
         try:
@@ -147,36 +154,29 @@ def _read(path: Path, names: list[str], test_log: bool) -> Run:
         except (OSError, ValueError) as error:
             notes.append(f"{RECORD} is not used: {error}")
         else:
-            if logs and record.get("eval_only") is True and "load_epoch" not in record:
-                place["load_epoch"] = read_head(logs[-1]).get("load_epoch")
-            return _from_record(path, record, metrics, place)
+            return _from_record(path, record, metrics, logs[-1:])
     if not logs and not notes:
-        return Run(path, "missing", f"no log.txt and no {RECORD}", **place)
+        return Run(path, "missing", f"no log.txt and no {RECORD}", **place_of(path))
     log, result = _newest_result(logs, test_log, notes)
-    told = read_head(log) if log and result.metrics else {}
     state, reason = result.state, result.reason
     if RECORD in names and not result.metrics:
         state, reason = "unreadable", f"{notes.pop(0)}; {reason}"
     source = log if result.metrics else None
-    return Run(path, state, reason, result.metrics, {}, source, tuple(notes), **place, **told)
+    told = _told(path, {}, read_head(log) if log else Head({}))
+    place = _place(path, told, "log.txt", notes)
+    return Run(path, state, reason, result.metrics, {}, source, tuple(notes), **place)
 
 
 def _from_record(
-    path: Path, record: dict[str, Any], metrics: dict[str, float], place: dict[str, Any]
+    path: Path, record: dict[str, Any], metrics: dict[str, float], logs: list[Path]
 ) -> Run:
-    """The run that a sound results.json describes; what the place says goes before it."""
-    said = {
-        "dataset": _said(record, "dataset", str),
-        "trainer": _said(record, "trainer", str),
-        "shots": _said(record, "shots", int),
-        "seed": _said(record, "seed", int),
-        "load_epoch": _said(record, "load_epoch", int),
-    }
-    notes = [
-        f"{RECORD} says {name} {said[name]}, the folder {place[name]}"
-        for name in ("shots", "seed")
-        if said[name] is not None and name in place and said[name] != place[name]
-    ]
+    """The run that a sound results.json describes; its newest log adds what older ones lack."""
+    needed = "settings" not in record or "load_epoch" not in record
+    head = read_head(logs[0]) if logs and needed else Head({})
+    if record.get("eval_only") is not True:  # the argument had no effect
+        head = head._replace(load_epoch=None)
+    notes: list[str] = []
+    place = _place(path, _told(path, record, head), RECORD, notes)
     return Run(
         path,
         "complete" if metrics else "unfinished",
@@ -185,10 +185,55 @@ def _from_record(
         record,
         path / RECORD if metrics else None,
         tuple(notes),
-        **(said | place),
-        backbone=_said(record, "backbone", str),
+        **place,
         tested_on=_said(record, "split", str),
     )
+
+
+def _told(path: Path, record: dict[str, Any], head: Head) -> dict[str, Any]:
+    """What a run's own files say of it: results.json, and where that is silent the log's config."""
+    given = _said(record, "settings", dict)
+    settings = head.settings if given is None else {k: setting_text(v) for k, v in given.items()}
+    settings = settings or _config(path)
+    return {
+        "dataset": _said(record, "dataset", str) or settings.get("DATASET.NAME"),
+        "trainer": _said(record, "trainer", str) or settings.get("TRAINER.NAME"),
+        "shots": _first(_said(record, "shots", int), settings.get("DATASET.NUM_SHOTS")),
+        "own_seed": _seed(_first(_said(record, "seed", int), settings.get("SEED"))),
+        "classes": _said(record, "classes", str) or settings.get("DATASET.SUBSAMPLE_CLASSES"),
+        "backbone": _said(record, "backbone", str) or settings.get("MODEL.BACKBONE.NAME"),
+        "load_epoch": _first(_said(record, "load_epoch", int), head.load_epoch),
+        "settings": settings,
+    }
+
+
+def _config(path: Path) -> dict[str, str]:
+    """The settings in `config.yaml`, if it is sound."""
+    try:
+        return {key: setting_text(value) for key, value in flatten(read_yaml(path / "config.yaml"))}
+    except (OSError, ValueError):
+        return {}
+
+
+def _place(path: Path, told: dict[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
+    """What a run is: its place, and what that does not say as told. Appends to `notes`."""
+    place = place_of(path, told)
+    own = told["own_seed"]
+    if own is not None and place.get("seed", own) != own:
+        notes.append(f"{source} says seed {own}, the folder {place['seed']}")
+    return {"seed": own} | told | place
+
+
+def _first(*values: int | str | None) -> int | None:
+    """The first one that is a whole number."""
+    for value in values:
+        if type(value) is int or (type(value) is str and _WHOLE.fullmatch(value)):
+            return int(value)
+    return None
+
+
+def _seed(value: int | None) -> int | None:
+    return None if value is None or value < 0 else value  # -1: another one in every run
 
 
 def _said(record: dict[str, Any], name: str, kind: type) -> Any:
@@ -210,6 +255,8 @@ def _newest_result(
         except OSError as error:
             result = LogResult({}, "unreadable", f"{log.name} cannot be read: {error.strerror}")
         notes.extend(f"{log.name}: result block ignored: {why}" for why in result.ignored)
+        if result.decimals is not None and result.decimals < _EXACT:
+            notes.append(f"{log.name} has no counts: accuracy is as printed, not to two decimals")
         if result.metrics:
             if newest:
                 notes.append(f"{newest[0].name} is newer and has no result")

@@ -7,12 +7,14 @@ from itertools import groupby
 
 from tabulate import tabulate
 
-from tools.results.cells import Cell, Measure, signed
+from tools.results.cells import Cell, Measure, signed, together
 from tools.results.grids import HM, Grid, Place
 from tools.results.published import Comparison
 
 TEXT_FORMATS = ("simple", "github", "latex")
 ROWS = ("datasets", "trainers")
+UNLIKE = "‡"
+_MOST_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def _number(sheet: Sheet, place: Place | tuple[None, str, str], cell: Cell) -> s
     spread = cell.spread(sheet.style.measure)
     if spread is not None:
         text += f" ± {spread:.2f}"
+    text += UNLIKE * bool(cell.unlike)
     comparison = sheet.style.comparison
     return text + (comparison.beside(sheet.grid, place, cell) if comparison else "")
 
@@ -181,8 +184,28 @@ def _legend(sheet: Sheet, marks: bool) -> list[str]:
         lines.append("(k/n)†: over k of n data sets, not those of the others: see those in common")
     if any(_seeds_differ(sheet, grid.cell(*place)) for place in sheet.places):
         lines.append(f"(n): mean of n seeds instead of {sheet.usual}")
+    lines += unlike_lines(grid, sheet.parts)
     markdown = sheet.style.format == "github"  # where a line right below would be a row
     return [""] * markdown + [_plain(sheet.style, lines)] if lines else []
+
+
+def unlike_lines(grid: Grid, parts: Iterable[str]) -> list[str]:
+    """What is unlike in which cells, a line for each difference."""
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    for name in grid.datasets:
+        for method in grid.methods:
+            for text in together(*(grid.cell(name, method, part) for part in parts)):
+                found.setdefault(text, {}).setdefault(name, {})[method] = None
+    lines = [
+        f"{UNLIKE} {'; '.join(f'{name} ({_list(own)})' for name, own in where.items())}: {text}"
+        for text, where in found.items()
+    ]
+    more = len(lines) - _MOST_LINES
+    return lines if more < 2 else [*lines[:_MOST_LINES], f"{UNLIKE} and {more} more: --format json"]
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 def _incomplete(sheet: Sheet) -> str:
@@ -221,7 +244,11 @@ def _table(style: Style, header: list[str], body: list[list[str]]) -> str:
         disable_numparse=True,
         colalign=["left"] + ["right"] * len(header),
     )
-    return drawn.replace("±", r"$\pm$").replace("†", r"$\dagger$") if _is_latex(style) else drawn
+    if not _is_latex(style):
+        return drawn
+    for sign, name in {"±": "pm", "†": "dagger", UNLIKE: "ddagger"}.items():
+        drawn = drawn.replace(sign, rf"$\{name}$")
+    return drawn
 
 
 def _heading(style: Style, text: str) -> str:
