@@ -67,7 +67,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 def _extend(cfg: CfgNode, plugins: Iterable[str] = (), paths: Iterable[str] = ()) -> None:
     cfg.TASK = ""  # the protocol: B2N, FS or CD
     cfg.TRAIN.COMPILE = False  # True: torch.compile for training steps; on CUDA as graphs
-    cfg.INPUT.EXIF_ORIENTATION = "auto"  # apply or ignore; auto: as the data set's class says
+    cfg.INPUT.EXIF_ORIENTATION = "auto"  # apply or ignore; auto: as the class of the dataset says
     cfg.DETERMINISTIC = False  # True: ask torch for deterministic algorithms
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PATH = ""  # ImageFolder: the folder of pictures
@@ -109,7 +109,7 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
 
 
 def orientation_of(dataset: str) -> str:
-    """What INPUT.EXIF_ORIENTATION auto means for a data set: `ignore` unless its class says so."""
+    """What INPUT.EXIF_ORIENTATION auto means for a dataset: `ignore` unless its class says so."""
     known = dataset in DATASET_REGISTRY.registered_names()  # which is checked later
     return getattr(known and DATASET_REGISTRY.get(dataset), "exif_orientation", "ignore")
 

@@ -88,35 +88,35 @@ def opened(file: Path) -> Image.Image:
         return as_rgb(image)
 
 
-def grey(values: np.ndarray) -> np.ndarray:
+def gray(values: np.ndarray) -> np.ndarray:
     return np.stack([values] * 3, axis=-1)
 
 
 COLORS16 = COLORS.astype(np.uint16) * 257
 OPAQUE = np.full_like(G16, 65535)
 DEEP = {
-    "PNG": (png16(G16), grey(G)),
-    "PNG of odd lower bytes": (png16(G.astype(np.uint16) * 256 + 255 - G), grey(G)),
-    "PNG, all black": (png16(G16 * 0), grey(G * 0)),
-    "PNG with transparency": (png16(np.stack([G16, OPAQUE], axis=-1)), grey(G)),
+    "PNG": (png16(G16), gray(G)),
+    "PNG of odd lower bytes": (png16(G.astype(np.uint16) * 256 + 255 - G), gray(G)),
+    "PNG, all black": (png16(G16 * 0), gray(G * 0)),
+    "PNG with transparency": (png16(np.stack([G16, OPAQUE], axis=-1)), gray(G)),
     "color PNG": (png16(COLORS16), COLORS),
     "color PNG with transparency": (png16(np.dstack([COLORS16, OPAQUE])), COLORS),
-    "TIFF": (tiff(G16), grey(G)),
-    "big-endian TIFF": (tiff(G16, byte_order=">"), grey(G)),
-    "TIFF with 0 for white": (tiff(G16, photometric=0), grey(255 - G)),
+    "TIFF": (tiff(G16), gray(G)),
+    "big-endian TIFF": (tiff(G16, byte_order=">"), gray(G)),
+    "TIFF with 0 for white": (tiff(G16, photometric=0), gray(255 - G)),
     "color TIFF": (tiff(COLORS16, photometric=2), COLORS),
     "color TIFF with transparency": (
         tiff(np.dstack([COLORS16, OPAQUE]), photometric=2, tags={338: 2}),
         COLORS,
     ),
-    "TIFF of 12 bits": (tiff(packed_12_bits(G16 >> 4), 12, tags={256: 64}), grey(G)),
+    "TIFF of 12 bits": (tiff(packed_12_bits(G16 >> 4), 12, tags={256: 64}), gray(G)),
     "TIFF with colors times transparency": (
         tiff(np.stack([G, OPAQUE.astype(np.uint8)], axis=-1), tags={338: 1}),
-        grey(G),
+        gray(G),
     ),
-    "PGM": (b"P5 64 64 65535\n" + G16.astype(">u2").tobytes(), grey(G)),
-    "PGM of 12 bits": (b"P5 64 64 4095\n" + (G16 >> 4).astype(">u2").tobytes(), grey(G)),
-    "dark PGM of 12 bits": (b"P5 64 64 4095\n" + (G16 >> 8).astype(">u2").tobytes(), grey(G >> 4)),
+    "PGM": (b"P5 64 64 65535\n" + G16.astype(">u2").tobytes(), gray(G)),
+    "PGM of 12 bits": (b"P5 64 64 4095\n" + (G16 >> 4).astype(">u2").tobytes(), gray(G)),
+    "dark PGM of 12 bits": (b"P5 64 64 4095\n" + (G16 >> 8).astype(">u2").tobytes(), gray(G >> 4)),
     "PPM": (b"P6 64 64 65535\n" + COLORS16.astype(">u2").tobytes(), COLORS),
 }
 
@@ -143,14 +143,14 @@ UNCERTAIN = {
         "mode I, values 0 to 4032: .*10 to 14",
         PROGRAM,
     ),
-    "12 bits in colors of 16": (png16(grey(LESS)), "mode RGB, values 0 to 4095: ", MAKER),
+    "12 bits in colors of 16": (png16(gray(LESS)), "mode RGB, values 0 to 4095: ", MAKER),
     "12 bits in colors of a TIFF": (
-        tiff(grey(LESS), photometric=2),
+        tiff(gray(LESS), photometric=2),
         "mode RGB, values 0 to 40",
         MAKER,
     ),
     "12 bits in colors of a PPM": (
-        b"P6 64 64 65535\n" + grey(LESS).astype(">u2").tobytes(),
+        b"P6 64 64 65535\n" + gray(LESS).astype(">u2").tobytes(),
         "mode RGB, values 0 to 4351: ",
         MAKER,
     ),
@@ -242,4 +242,4 @@ def test_the_program_that_converts(tmp_path, monkeypatch):
     }
     assert np.array_equal(read_image(target / "oak" / "c.png"), COLORS)
     for name in ("a.tif.png", "b.png.png"):
-        assert np.abs(np.asarray(read_image(target / "oak" / name), int) - grey(G)).max() <= 1
+        assert np.abs(np.asarray(read_image(target / "oak" / name), int) - gray(G)).max() <= 1

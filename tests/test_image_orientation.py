@@ -121,8 +121,8 @@ def test_prediction_sees_what_training_saw(of_run, given, upright, run, tmp_path
 
 
 def test_the_command_says_what_it_ignored(run, picture, tmp_path, capsys):
-    file = tilted(tmp_path / "a.jpg")
-    places = ("--model-dir", str(run), str(file), picture)
+    file, other = tilted(tmp_path / "a.jpg"), tilted(tmp_path / "no.jpg", 9)
+    places = ("--model-dir", str(run), str(file), str(other), picture)
     assert main(list(places)) == 0
     note = capsys.readouterr().err
     assert f"note: 1 images, first {file}, are not upright" in note
@@ -132,8 +132,8 @@ def test_the_command_says_what_it_ignored(run, picture, tmp_path, capsys):
         assert "note" not in capsys.readouterr().err
     found = answers(capsys, *places, "--exif-orientation", "apply")
     assert found["exif_orientation"] == "apply"
-    message = refused(capsys, *places, "--exif-orientation", "True")
-    assert f"{KEY} is 'True'; allowed is one of auto, apply, ignore" in message
+    message = refused(capsys, *places, "--exif-orientation", "auto")
+    assert "--exif-orientation 'auto': allowed are apply and ignore" in message
 
 
 def test_a_run_is_not_continued_the_other_way(trained, toy):

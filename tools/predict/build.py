@@ -82,8 +82,9 @@ def _config_of(
     cfg.DATASET.TEMPLATE = _sentence(run, template)
     if backbone is not None:
         cfg.MODEL.BACKBONE.NAME = backbone
-    if exif_orientation is not None:
-        cfg.INPUT.EXIF_ORIENTATION = exif_orientation
+    if exif_orientation not in (None, "apply", "ignore"):
+        raise ValueError(f"--exif-orientation {exif_orientation!r}: allowed are apply and ignore")
+    cfg.INPUT.EXIF_ORIENTATION = exif_orientation or cfg.INPUT.EXIF_ORIENTATION
     node = cfg.TRAINER[run.trainer.node]
     if precision is not None:
         node.PREC = precision

@@ -16,7 +16,7 @@ from tools.predict.pictures import batches
 from trainers.base import CLIPTrainer, Method
 
 Picture = str | PathLike[str] | Image
-SLACK = 0.05  # of normalised values: what half precision, or a change of size, adds
+SLACK = 0.05  # of normalized values: what half precision, or a change of size, adds
 HINTS = {
     "ndarray": (
         ": give Image.fromarray(array) for each, of uint8 (H, W, 3) in the order red, green, blue "
@@ -180,13 +180,13 @@ class Classifier:
         least, most = (f(images, dim=(0, 2, 3)).float().cpu() for f in (torch.amin, torch.amax))
         if not ((least >= low - SLACK) & (most <= high + SLACK)).all():
             raise ValueError(
-                f"a tensor of pictures has values from {least.min():.4g} to {most.max():.4g}, but "
+                f"a tensor of images has values from {least.min():.4g} to {most.max():.4g}, but "
                 f"`transform` makes {low.min():.4g} to {high.max():.4g}: give what it makes of PIL "
                 "images, as in torch.stack([clf.transform(image) for image in images])"
             )
         if "normalize" in node.TRANSFORMS and (least >= 0).all() and (most <= 1).all():
             warnings.warn(
-                "a tensor of pictures has values from 0 to 1 only: was it normalized, as "
+                "a tensor of images has values from 0 to 1 only: was it normalized, as "
                 "`transform` does?",
                 stacklevel=5,
             )

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dassl.data.loader import usable_cores
 from dassl.utils import read_image
-from dassl.utils.images import NotAnImage, TooLarge, UnknownDepth, orientation
+from dassl.utils.images import NotAnImage, TooLarge, UnknownDepth, is_tilted
 from datasets._listing import IMAGE_SUFFIXES
 
 FEW = 64  # pictures for which starting workers takes longer than they save
@@ -84,7 +84,7 @@ class _Pictures(Dataset):
     def __getitem__(self, index: int) -> Read:
         try:
             image = read_image(self.paths[index], self.upright)
-            return Read(self.transform(image), not self.upright and orientation(image) != 1)
+            return Read(self.transform(image), not self.upright and is_tilted(image))
         except Exception as error:  # whatever a damaged file provokes
             return Read(reason(error))
 

@@ -109,20 +109,22 @@ def as_rgb(image: "Image", upright: bool = False) -> "Image":
 
     bits, has_room = _bits(image), _has_room(image)
     image.load()
-    turn = TURNS.get(orientation(image)) if upright else None
+    turn = _turn(image) if upright else None
     rgb = _eight_bits(image, bits, has_room)
     return rgb.transpose(Transpose[turn]) if turn else rgb
 
 
-def orientation(image: "Image") -> Any:
-    """Return the EXIF orientation of a loaded image; 1, upright, where it has none.
+def is_tilted(image: "Image") -> bool:
+    """Whether a loaded image is to be turned, as its EXIF orientation says."""
+    return _turn(image) is not None
 
-    That of a TIFF is none: Pillow turns it by itself.
-    """
+
+def _turn(image: "Image") -> str | None:
+    """What turns a loaded image upright, if anything; Pillow has turned a TIFF by itself."""
     try:
-        return 1 if _tags(image) else image.getexif().get(ORIENTATION, 1)
+        return None if _tags(image) else TURNS.get(image.getexif().get(ORIENTATION))
     except Exception:  # EXIF data that is damaged says nothing
-        return 1
+        return None
 
 
 def _what_it_is(head: bytes) -> str:
@@ -236,10 +238,10 @@ def _upper_bits(image: "Image", bits: int) -> "Image":
     import numpy as np
     from PIL import Image
 
-    grey = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+    gray = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
     if _tags(image).get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        grey = 255 - grey  # Pillow does so with 8 bits
-    return Image.fromarray(grey).convert("RGB")
+        gray = 255 - gray  # Pillow does so with 8 bits
+    return Image.fromarray(gray).convert("RGB")
 
 
 def _highest(image: "Image") -> int:
