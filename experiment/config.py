@@ -136,7 +136,8 @@ def check_tail(args: Namespace) -> None:
                 f"{flag} must stand before the first KEY VALUE, which is {args.opts[0]} here"
             )
         if word.startswith("--"):
-            raise ValueError(f"unknown flag {flag!r}{_near(flag, flags)}; see train.py --help")
+            near = _near(flag, flags) or "there is none like it."
+            raise ValueError(f"unknown flag {flag!r}; {near} See python train.py --help")
         if word[:1] in ("'", '"') and word.count(word[0]) == 1 and " " not in word:
             raise ValueError(
                 f"a value with spaces was cut into words at {word}: put it into a YAML file of "
@@ -238,8 +239,7 @@ def _no_leaf(cfg: CfgNode, key: str, value: object, where: str) -> str:
     leaves = dict(flatten(cfg))
     below = [leaf for leaf in leaves if leaf.startswith(f"{key}.")]
     if not below:
-        near = _near(key, leaves).lstrip("; ")
-        hint = instead(key) or near or "see the keys that every run prints"
+        hint = instead(key) or _near(key, leaves) or "see the keys that every run prints"
         room, *nodes = key.split(".")
         if room == "TRAINER" and len(nodes) > 1 and nodes[0] not in cfg.TRAINER:
             hint += f" (no file that was loaded adds TRAINER.{nodes[0]}: see docs/PLUGINS.md)"
@@ -255,7 +255,7 @@ def _no_leaf(cfg: CfgNode, key: str, value: object, where: str) -> str:
 def _near(word: str, known: Iterable[str]) -> str:
     by_capitals = {name.upper(): name for name in known}
     close = difflib.get_close_matches(word.upper(), by_capitals, n=1, cutoff=0.6)
-    return f"; did you mean {by_capitals[close[0]]}?" if close else ""
+    return f"did you mean {by_capitals[close[0]]}?" if close else ""
 
 
 @cache
