@@ -28,12 +28,10 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("name", [n for n in GOLDEN if GOLDEN[n]["config"].get("warmup_epoch")])
+@pytest.mark.parametrize("name", ["constant", "linear"])
 def test_warmups_as_plugins_build_them(name):
     """Around a schedule of PyTorch they give the rates that `build_lr_scheduler` gives."""
-    cfg = golden_cfg(name)
-    if cfg.LR_SCHEDULER != "cosine" or not cfg.WARMUP_RECOUNT:
-        pytest.skip("another successor")
+    cfg = optim_cfg(WARMUP_EPOCH=2, WARMUP_TYPE=name, LR_SCHEDULER="cosine", MAX_EPOCH=6, LR=0.1)
     first = {"constant": cfg.WARMUP_CONS_LR, "linear": cfg.WARMUP_MIN_LR}[cfg.WARMUP_TYPE]
     kind = {"constant": ConstantWarmupScheduler, "linear": LinearWarmupScheduler}[cfg.WARMUP_TYPE]
 
