@@ -21,7 +21,7 @@ from experiment.config import default_config, own_part, read_yaml
 from experiment.data_hashes import data_hash
 from experiment.flat import EARLIER, INCIDENTAL, flatten
 from experiment.plugins import described
-from experiment.reader import read_record
+from experiment.reader import read_object, read_record
 from experiment.record import RESULTS, holds_checkpoints, write_atomically
 from frozen_clip import file_hash, weights_hash
 
@@ -71,7 +71,7 @@ def identity_of(trainer: SimpleTrainer, args: Namespace) -> Identity:
     found["data_hash"] = data_hash(trainer, trains=not args.eval_only)
     found["checkpoint"], found["checkpoint_hash"] = None, None
     checkpoint = getattr(trainer, "checkpoint", None) if args.eval_only else None
-    if checkpoint is not None:
+    if isinstance(checkpoint, Path):  # a plugin has none
         found["checkpoint"] = checkpoint_facts(checkpoint, Path(trainer.cfg.OUTPUT_DIR))
         found["checkpoint_hash"] = file_hash(checkpoint)
     return found | {"fingerprint": fingerprint(found)}
@@ -91,11 +91,13 @@ def trained_in(directory: str) -> tuple[Identity | None, str | None]:
 def of_training(folder: Path) -> Identity:
     """The identity of the run whose weights a folder holds, as far as it is known."""
     with suppress(OSError, ValueError):
-        found = json.loads((folder / IDENTITY).read_bytes())
-        if isinstance(found, dict) and isinstance(found.get("settings"), dict):
+        found = read_object(folder / IDENTITY)
+        if isinstance(found.get("settings"), dict):
             return found
     file = folder / "config.yaml"
-    return {"settings": dict(flatten(read_yaml(file)))} if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    return {"settings": json.loads(json.dumps(dict(flatten(read_yaml(file))), default=str))}
 
 
 def of_result(folder: Path) -> Identity:
@@ -169,24 +171,26 @@ def another(directory: Path, differ: list[str]) -> str:
 def differences(there: Identity, now: Identity, defaults: Callable[[], Settings]) -> list[str]:
     """A line for all that differs between two runs; what is known of one alone does not."""
     lines = []
-    if there.get("settings") and now.get("settings"):
+    if now.get("settings") and isinstance(there.get("settings") or None, dict):
         lines += _settings(there, now, defaults)
-    if "plugins" in there and "plugins" in now and _files(there) != _files(now):
-        lines.append(f"--plugin: {_files(there)} there, {_files(now)} now")
+    before, after = _files(there), _files(now)
+    if None not in (before, after) and before != after:
+        lines.append(f"--plugin: {before} there, {after} now")
     for key, words in HASHES.items():
         if there.get(key) and now.get(key) and there[key] != now[key]:
-            lines.append(f"{words}: {there[key][:12]} there, {now[key][:12]} now")
+            lines.append(f"{words}: {there[key]!s:.12} there, {now[key]!s:.12} now")
     for key in ("eval_only", "load_epoch"):
         if key in there and there[key] != now.get(key):
             lines.append(f"{key}: {there[key]} there, {now.get(key)} now")
-    if there.get("trained") and now.get("trained"):
+    if isinstance(there.get("trained"), dict) and now.get("trained"):
         more = differences(there["trained"], now["trained"], defaults)
         lines += [f"tests weights that were trained with {line}" for line in more]
     return lines
 
 
 def _settings(there: Identity, now: Identity, defaults: Callable[[], Settings]) -> list[str]:
-    before, after = EARLIER | there["settings"], now["settings"]
+    after = now["settings"]
+    before = {key: EARLIER[key] for key in EARLIER.keys() & after} | there["settings"]
     keys = (before.keys() | after.keys()) - INCIDENTAL
     weights = there.get("weights_hash")
     if weights and weights == now.get("weights_hash"):
@@ -201,11 +205,13 @@ def _settings(there: Identity, now: Identity, defaults: Callable[[], Settings]) 
     ]
 
 
-def _files(identity: Identity) -> list[str]:
+def _files(identity: Identity) -> list[str] | None:
     """Names of plugins: what is in them, like what is in our own code, is recorded only."""
-    return sorted(Path(plugin["file"]).name for plugin in identity["plugins"])
+    plugins = identity.get("plugins")
+    if not isinstance(plugins, list):
+        return None
+    return sorted(Path(str(p.get("file"))).name for p in plugins if isinstance(p, dict))
 
 
-def _shown(settings: Settings, key: str) -> object:
-    value = settings.get(key, "no such key")
-    return value if value != "" else "''"
+def _shown(settings: Settings, key: str) -> str:
+    return f"{settings.get(key, 'no such key')!s:.80}" or "''"
