@@ -14,7 +14,7 @@ RECORD = {"complete": True, "total": 2, "correct": 1, "accuracy": 50.0, "seconds
 # $FAIL says: "1" exits with 1, "9" is killed. SIGTERM ends it as it ends train.py.
 FAKE = f"""#!{sys.executable}
 import json, os, pathlib, signal, sys, time
-if sys.argv[1:3] == ["-m", "tools.sweep.planned"] and not os.environ.get("COMPARE"):
+if sys.argv[1:3] == ["-m", "tools.sweep.planned"]:  # no folder holds another run
     sys.exit(pathlib.Path(sys.argv[4]).write_text("null") and None)
 if not sys.argv[1].endswith("train.py"):
     os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])

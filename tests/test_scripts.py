@@ -130,6 +130,16 @@ def test_settings_come_from_the_environment(run, tmp_path):
     assert "/shots_4/MMRL/small/seed5 " in first
 
 
+def test_a_tag_gives_other_settings_folders_of_their_own(run, tmp_path):
+    for tag, rate in (("", "0.1"), ("lr=0.5", "0.5")):
+        env = {"CFG": "small", "TAG": tag, "OPTS": f"OPTIM.LR {rate}"}
+        assert run("mmrl/base2new_train.sh", "dtd", "1", **env).returncode == 0
+    done = run("all/base2new.sh", "mmrl", DATASETS="dtd", SEEDS="1", CFG="small", TAG="lr=0.5")
+    assert "2 runs, 1 of them finished already" in done.stdout
+    folders = [line.split("--output-dir ")[1].split()[0] for line in recorded(tmp_path)]
+    assert [folder.split("/")[-2] for folder in folders] == ["small", *["small@lr=0.5"] * 2]
+
+
 def test_imagenet_has_settings_of_its_own(run, tmp_path):
     run("mmrl/base2new_train.sh", "imagenet", "1")
     assert "/MMRL/vit_b16_imagenet.yaml" in recorded(tmp_path)[0]

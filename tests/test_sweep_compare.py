@@ -133,6 +133,18 @@ def test_an_unfinished_run_of_other_settings(ask):
     assert ask.refusal(parts=["train"]) is None
 
 
+def test_a_result_of_another_run_in_the_folder_of_training(ask):
+    """As `--eval-only --output-dir` of the same folder leaves it."""
+    ask.finish(parts=["train"])
+    result, checkpoint = (ask.output / TRAIN / n for n in ("results.json", "a/model.pth.tar-1"))
+    shutil.copy(result, ask.output / TRAIN / "identity.json")
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    assert ask.refusal(parts=["train"]) is None
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"eval_only": True}))
+    assert "eval_only: True there, False now" in ask.refusal(parts=["train"])
+
+
 def test_other_weights_under_the_same_name(ask, tmp_path):
     clip = tmp_path / "clip.pt"
     clip.write_text("one")

@@ -107,9 +107,15 @@ def _refuse(run: Planned, training: Planned | None) -> str | None:
 
 
 def _differ(run: Planned, training: Planned | None) -> list[str]:
-    there = held(run.folder, run.args.eval_only)
-    if not there:
-        return []
+    """What differs from the run that a folder holds, or from that whose result it holds."""
+    for tests in sorted({run.args.eval_only, True}):
+        there = held(run.folder, tests)
+        if there and (differ := _compare(run, training, there)):
+            return differ
+    return []
+
+
+def _compare(run: Planned, training: Planned | None, there: dict[str, Any]) -> list[str]:
     now = {
         "eval_only": run.args.eval_only,
         "load_epoch": None,
