@@ -10,6 +10,8 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+from .images import read_image  # noqa: F401  where Dassl.pytorch has it
+
 StrPath = str | os.PathLike[str]
 
 
