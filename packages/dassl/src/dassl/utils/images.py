@@ -1,7 +1,9 @@
 """Images as 8-bit RGB, from files that may come from anyone: what is uncertain is refused."""
 
 import os
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
+
+from .depth import UnknownDepth, depth_of, eight_bits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -11,13 +13,9 @@ IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 MOST_PIXELS = 89_478_485  # a quarter of a gigabyte as RGB
 MOST_SCANNED = 32 * MOST_PIXELS  # pixels of all scans of a progressive JPEG
 LARGE_TILE = 1 << 24  # pixels; a TIFF's tile may be larger than its image
-PROGRAM = "Convert it to 8 bits (docs/DATASETS.md has a program that is told black and white)"
-MAKER = "Save it with 8 bits a channel, by the program that made it"
-
-# Tags of TIFF, of which EXIF has some, and a value of PHOTOMETRIC.
-WIDTH, HEIGHT, BITS, PHOTOMETRIC, STRIPS, ORIENTATION, SAMPLES = 256, 257, 258, 262, 273, 274, 277
-TILE_WIDTH, TILE_HEIGHT, TILES, SAMPLE_FORMAT = 322, 323, 324, 339
-WHITE_IS_ZERO = 0
+# Tags of TIFF, the last of EXIF, too.
+WIDTH, HEIGHT, STRIPS, SAMPLES, TILE_WIDTH, TILE_HEIGHT, TILES = 256, 257, 273, 277, 322, 323, 324
+ORIENTATION = 274
 # By the value of ORIENTATION, what turns the image upright: names in PIL.Image.Transpose.
 TURNS = {
     **{2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"},
@@ -47,14 +45,6 @@ class MissingImage(UnreadableImage, FileNotFoundError):
 
 class TooLarge(OSError):
     """An image that would take more memory or time than photographs do; it is not decoded."""
-
-
-class UnknownDepth(OSError):
-    """An image whose values do not say how dark they are; `remedy` is what to do."""
-
-    def __init__(self, what: str, remedy: str):
-        super().__init__(what)
-        self.remedy = remedy
 
 
 class NotAnImage(OSError):
@@ -107,10 +97,10 @@ def as_rgb(image: "Image", upright: bool = False) -> "Image":
     """
     from PIL.Image import Transpose
 
-    bits, has_room = _bits(image), _has_room(image)
+    depth = depth_of(image)  # which is not seen any more when it is loaded
     image.load()
     turn = _turn(image) if upright else None
-    rgb = _eight_bits(image, bits, has_room)
+    rgb = eight_bits(image, depth)
     return rgb.transpose(Transpose[turn]) if turn else rgb
 
 
@@ -122,7 +112,7 @@ def is_tilted(image: "Image") -> bool:
 def _turn(image: "Image") -> str | None:
     """What turns a loaded image upright, if anything; Pillow has turned a TIFF by itself."""
     try:
-        return None if _tags(image) else TURNS.get(image.getexif().get(ORIENTATION))
+        return None if image.format == "TIFF" else TURNS.get(image.getexif().get(ORIENTATION))
     except Exception:  # EXIF data that is damaged says nothing
         return None
 
@@ -184,87 +174,3 @@ def _check_tiff(file: IO[bytes]) -> None:
     parts = max(len(tags.get(STRIPS, ())), len(tags.get(TILES, ())))
     if parts > height * (width if TILES in tags else 1) * int(tags.get(SAMPLES, 1)):
         raise TooLarge(f"{parts:,} parts of {width} x {height} pixels are too many")
-
-
-# Depth
-
-
-def _bits(image: "Image") -> int:
-    """Bits a channel of a file's unsigned integers: up to 16; 0 where that is not what it holds."""
-    tags = _tags(image)
-    if tags:
-        bits = max(tags.get(BITS, (1,)))
-        return bits if bits <= 16 and _is_unsigned(tags) else 0
-    if image.mode == "I":  # of PNG with old versions of Pillow; PPM is scaled by what it says
-        return 16 if image.format in ("PNG", "PPM") else 0
-    return 0 if image.mode == "F" else 16 if image.mode.startswith("I;16") else 8
-
-
-def _tags(image: "Image") -> Any:
-    """Of a TIFF by number; none of other formats."""
-    return image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
-
-
-def _is_unsigned(tags: Any) -> bool:
-    return set(tags.get(SAMPLE_FORMAT, (1,))) == {1}
-
-
-def _has_room(image: "Image") -> bool:
-    """Whether it is kept with 16 bits a channel, in which cameras put 10, 12 or 14, too."""
-    packing = str([tile[3] for tile in getattr(image, "tile", ())[:1]])
-    if image.format == "PPM":
-        return "16B" in packing or "65535" in packing  # others say what is white
-    if image.format in ("PNG", "TIFF"):
-        return ";16" in packing
-    return image.mode.startswith("I")
-
-
-def _eight_bits(image: "Image", bits: int, has_room: bool) -> "Image":
-    if bits == 0:
-        raise _unknown(image, "numbers of this kind do not say what is white")
-    if has_room and 0 < _highest(image) < 1 << 14:
-        raise _unknown(image, "the upper 2 of 16 bits are not used, so it may have 10 to 14")
-    if image.mode.startswith("I"):
-        return _upper_bits(image, bits)
-    if image.mode in ("La", "RGBa"):  # multiplied by their transparency
-        image = image.convert(image.mode.upper())
-    # a palette with several transparent entries makes Pillow warn unless RGBA comes first
-    if isinstance(image.info.get("transparency"), bytes):
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def _upper_bits(image: "Image", bits: int) -> "Image":
-    import numpy as np
-    from PIL import Image
-
-    gray = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
-    if _tags(image).get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        gray = 255 - gray  # Pillow does so with 8 bits
-    return Image.fromarray(gray).convert("RGB")
-
-
-def _highest(image: "Image") -> int:
-    """The largest of all values; of colors, whose lower bytes Pillow drops, what it may be."""
-    import numpy as np
-
-    if image.mode.startswith("I"):
-        return int(np.asarray(image).max())
-    bands = zip(image.getbands(), image.split(), strict=True)
-    return max(int(band.getextrema()[1]) for name, band in bands if name not in "Aa") * 256 + 255
-
-
-def _unknown(image: "Image", why: str) -> UnknownDepth:
-    import numpy as np
-
-    values, remedy = np.asarray(image), PROGRAM
-    if image.mode == "L":  # a TIFF's with signs, which Pillow overlooks
-        values, remedy = values.view(np.int8), MAKER
-    elif image.mode == "I" and _tags(image) and _is_unsigned(_tags(image)):
-        values = values.view(np.uint32)
-        remedy = PROGRAM if values.max() < 1 << 31 else MAKER
-    elif image.mode != "F" and not image.mode.startswith("I"):
-        values, remedy = np.array([0, _highest(image)]), MAKER
-    values = values[np.isfinite(values)]
-    span = f"values {values.min():.10g} to {values.max():.10g}" if values.size else "no values"
-    return UnknownDepth(f"mode {image.mode}, {span}: {why}", remedy)
