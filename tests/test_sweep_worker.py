@@ -163,6 +163,15 @@ def test_workers_end_with_the_process_that_started_them(fakes, monkeypatch):
     assert Books(fakes.output).end_of_log("a")[-1] == "saved"
 
 
+def test_runs_that_cannot_be_started_are_given_up(fakes, monkeypatch):
+    monkeypatch.setenv("PYTHON", str(fakes.folder / "no_such_python"))
+    with pytest.raises(RunsFailed):
+        work(fakes, fakes.run("a"), retries=1)
+    state = Books(fakes.output).state("a")
+    assert (state.gave_up, state.why, state.attempts) == (True, "could not be started", 2)
+    assert "no_such_python" in Books(fakes.output).end_of_log("a")[-1]
+
+
 def test_a_damaged_state_is_a_run_that_was_never_begun(tmp_path):
     books = Books(tmp_path)
     books.begin("a")

@@ -38,8 +38,8 @@ def compared(runs: Sequence[Run]) -> int | None:
         if children.signal is not None:
             return INTERRUPTED if children.signal == signal.SIGINT else STOPPED
         if not files[1].exists():
-            words = files[2].read_text(errors="replace").strip()
-            raise OSError(f"the settings of the runs could not be found out:\n{words[-2000:]}")
+            said = files[2].read_text(errors="replace").strip()
+            raise OSError(f"the settings of the runs could not be found out:\n{said[-2000:]}")
         if refusal := json.loads(files[1].read_text()):
             raise ValueError(refusal)
     return None

@@ -139,7 +139,9 @@ def _data_elsewhere(run: Planned, there: dict[str, Any]) -> str | None:
     None also where they cannot be read here: on a cluster they may be on other machines.
     """
     root = there.get("root")
-    if not there.get("data_hash") or root is None or _same(root, run.args.root):
+    if not there.get("data_hash") or not isinstance(root, str):
+        return None
+    if os.path.realpath(root) == os.path.realpath(run.args.root):
         return None
     cfg = run.cfg.clone()
     cfg.defrost()
@@ -149,10 +151,6 @@ def _data_elsewhere(run: Planned, there: dict[str, Any]) -> str | None:
     except OSError:
         return None
     return data_hash(data, trains=not run.args.eval_only)
-
-
-def _same(one: str, other: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _lacks(run: Planned) -> str | None:
