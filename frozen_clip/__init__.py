@@ -14,6 +14,7 @@ import warnings
 
 from frozen_clip.allocator import ask_for_huge_pages
 from frozen_clip.edits import Edit, Edits, blend, insert, overwrite
+from frozen_clip.facts import described
 from frozen_clip.model import FrozenCLIP
 from frozen_clip.prompts import Prompts
 from frozen_clip.weights import load, names
@@ -24,6 +25,7 @@ __all__ = [
     "FrozenCLIP",
     "Prompts",
     "blend",
+    "described",
     "insert",
     "load",
     "names",

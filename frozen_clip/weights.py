@@ -1,32 +1,33 @@
 """Where the frozen weights come from.
 
 `load` takes a name of OpenAI's ('ViT-B/16', downloaded once and checked against its
-SHA-256 by the `clip` package), a local file (one of these archives, known by its SHA-256, or
-a plain state dict), or 'small', the little model that ships with this repository.
+SHA-256 by the `clip` package), `hf-hub:OWNER/NAME`, a directory or file of weights of several
+makes (docs/weights.md), or 'small', the little model that ships with this repository.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import warnings
-import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from frozen_clip.model import FrozenCLIP
+from frozen_clip import directories, facts, hub
+from frozen_clip.files import StateDict, Weights, read_small
+from frozen_clip.model import FrozenCLIP, Loaded
+from frozen_clip.openai_names import openai_names
 
 if TYPE_CHECKING:
     from clip.model import CLIP
 
 SMALL = "small"
+VOCABULARY = 49408  # tokens of OpenAI's tokenizer
 SMALL_FILE = Path(__file__).parents[1] / "tools" / "small_clip" / "weights.npz"
-StateDict = dict[str, Tensor]
 
 CONVERTED_BY_AUTOCAST = (nn.Linear, nn.MultiheadAttention)
 CONVERTED_BY_OPENAI = (nn.Conv2d, *CONVERTED_BY_AUTOCAST)
@@ -38,29 +39,53 @@ def load(
     dtype: torch.dtype = torch.float32,
     download_root: str | os.PathLike[str] | None = None,
     products: torch.dtype | None = None,
+    activation: str = "",
+    heads: Sequence[int] = (),
 ) -> FrozenCLIP:
-    """A frozen CLIP by name or file, its weights in `dtype` (float16: as OpenAI converts).
+    """A frozen CLIP by name, directory or file, its weights in `dtype` (float16: as OpenAI
+    converts).
 
     `products` is the number format of an autocast that this CLIP will always run under: the
     weights that autocast would convert at every use are converted once, which changes no bit
     of any result. Default: none.
 
+    `activation` and `heads` (of the vision and the text tower) are for a file that does not say
+    them: see `frozen_clip.facts`.
+
     No random number is drawn. Downloads go to `download_root`, by default `~/.cache/clip`.
-    Raises ValueError for an unknown name or a file that holds no CLIP, and OSError when a
-    download fails.
+    Raises ValueError for an unknown name, a file that holds no CLIP or does not say enough, and
+    OSError when a download fails.
     """
     known_ids = None
     if name == SMALL:
-        state, known_ids = _read_small(SMALL_FILE)
+        found, known_ids = read_small(SMALL_FILE)
     else:
-        state = _read_file(_find(name, download_root))
-    model = build(state, source=name)
+        found = directories.read(_find(name, download_root))
+    model, source = _settled(found, name, activation, heads)
     model.to(dtype=torch.float32)
     if dtype != torch.float32:
         _lower(model, dtype)
     if products is not None:
         lower_products(model, products)
-    return FrozenCLIP(model.to(device), name, known_ids)
+    loaded = Loaded(found.sha256, source, found.images)
+    return FrozenCLIP(model.to(device), name, known_ids, loaded)
+
+
+def _settled(found: Weights, name: str, activation: str, heads: Sequence[int]) -> tuple[CLIP, str]:
+    """The model, computing as it was trained to, and who says how that is."""
+    model = build(found.state, name, found.expected)
+    settled = facts.settle(found.facts, activation, heads, name, _widths(model))
+    facts.apply(model, settled.activation, settled.heads or facts.read_off(model)[1])
+    return model, settled.source
+
+
+def _widths(model: CLIP) -> tuple[int, int]:
+    """What the heads of the vision and of the text tower share."""
+    from clip.model import ModifiedResNet
+
+    visual = model.visual
+    top = visual.attnpool if isinstance(visual, ModifiedResNet) else visual
+    return top.positional_embedding.shape[-1], model.positional_embedding.shape[-1]
 
 
 def names() -> list[str]:
@@ -74,14 +99,16 @@ def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
     """The local file behind a name, downloaded if need be, or behind a path."""
     from clip import clip
 
-    if os.path.isfile(name):
+    if name.startswith(hub.PREFIX):
+        return hub.fetch(name)
+    if os.path.exists(name):
         return Path(name)
     if name not in clip.available_models():
         close = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"backbone {name!r} is neither a file nor a name that CLIP knows.{hint} "
-            f"Allowed: {', '.join(names())}, or the path of a weights file"
+            f"backbone {name!r} is neither a file or directory nor a name that CLIP knows.{hint} "
+            f"Allowed: {', '.join(names())}, {hub.PREFIX}OWNER/NAME, or the path of weights"
         )
     root = Path(download_root or "~/.cache/clip").expanduser()
     try:
@@ -97,84 +124,30 @@ def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
         ) from error
 
 
-def _read_file(path: Path) -> StateDict:
-    """A state dict from one of OpenAI's archives or from `torch.save`; runs no code."""
-    try:
-        if _is_torchscript(path):
-            _check_is_openais(path)
-            with warnings.catch_warnings():  # recent torch deprecates the whole format
-                warnings.simplefilter("ignore")
-                return torch.jit.load(str(path), map_location="cpu").state_dict()
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file provokes
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{path} could not be read as CLIP weights ({reason}). Allowed are OpenAI's .pt "
-            "archives and state dicts saved with torch.save; if it was downloaded, delete it "
-            "and start again"
-        ) from error
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} does not hold CLIP weights by name, but a {type(state).__name__}")
-    return state.get("state_dict", state)
-
-
-def _check_is_openais(path: Path) -> None:
-    """ValueError for another TorchScript archive: loading one can run code that is in it."""
-    from clip import clip
-
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    if not any(f"/{digest.hexdigest()}/" in url for url in clip._MODELS.values()):
-        raise ValueError(
-            "it is a TorchScript archive, which may run code, and by its SHA-256 not one of "
-            "OpenAI's; save its state dict with torch.save"
-        )
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > 2 * path.stat().st_size:
-            raise ValueError("it would unpack to far more than it is")
-        return any(entry.endswith("constants.pkl") for entry in archive.namelist())
-
-
-def _read_small(path: Path) -> tuple[StateDict, Tensor]:
-    """The shipped model: half-precision arrays, word vectors only for the ids it knows."""
-    with np.load(path, allow_pickle=False) as arrays:
-        state = {key: torch.from_numpy(arrays[key]).float() for key in arrays.files}
-    ids = state.pop("token_embedding.ids").long()
-    rows = state.pop("token_embedding.rows")
-    vocabulary = torch.zeros(int(state.pop("vocab_size")), rows.shape[1])
-    state["token_embedding.weight"] = vocabulary.index_copy(0, ids, rows)
-    return state, ids
-
-
-def build(state: StateDict, source: str = "state dict") -> CLIP:
+def build(
+    state: StateDict,
+    source: str = "state dict",
+    expected: dict[str, tuple[str, object]] | None = None,
+) -> CLIP:
     """`clip.model.CLIP` with these weights; its sizes are read from the shapes.
 
-    Raises ValueError when names or shapes are not those of an OpenAI CLIP.
+    It computes as OpenAI's do, with QuickGELU and heads that are 64 wide.
+
+    Raises ValueError when names or shapes are not those of an OpenAI CLIP, or sizes not those that
+    are `expected` (see `Weights`).
     """
     from clip.model import CLIP
 
-    state = {
-        str(key).removeprefix("module."): value
-        for key, value in state.items()
-        if key not in ("input_resolution", "context_length", "vocab_size")
-    }
-    for key, value in state.items():
-        if not isinstance(value, Tensor) or value.numel() > _stored(value):
-            raise ValueError(f"{source} does not hold CLIP weights: {key!r} is no plain tensor")
+    state = openai_names(state, source)
     try:
+        sizes = _sizes(state)
+        _check_sizes(sizes, expected or {})
         with torch.device("meta"):  # no memory, no random draw: every tensor is replaced
-            model = CLIP(**_sizes(state))
+            model = CLIP(**sizes)
         model.load_state_dict(state, assign=True)
     except Exception as error:  # shapes that nobody thought of
         raise ValueError(
-            f"{source} does not hold the weights of an OpenAI CLIP: {error}"
+            f"{source} does not hold the weights of an OpenAI CLIP: {error!s:.500}"
         ) from error
     mask = model.build_attention_mask()
     for block in model.transformer.resblocks:
@@ -182,11 +155,19 @@ def build(state: StateDict, source: str = "state dict") -> CLIP:
     return model
 
 
-def _stored(tensor: Tensor) -> int:
-    """How many values a tensor really has; none if it is no dense one with memory of its own."""
-    if tensor.layout != torch.strided or tensor.is_meta:
-        return -1
-    return tensor.untyped_storage().nbytes() // tensor.element_size()
+def _check_sizes(sizes: dict[str, Any], expected: dict[str, tuple[str, object]]) -> None:
+    for name, (word, said) in expected.items():
+        found = list(sizes[name]) if isinstance(sizes[name], tuple) else sizes[name]
+        if found != said:
+            raise ValueError(
+                f"its config says {word} {said}, but its tensors are of {found}. Config and "
+                "weights are not of one model: get both again"
+            )
+    if sizes["vocab_size"] != VOCABULARY:
+        raise ValueError(
+            f"it has word vectors for {sizes['vocab_size']} tokens, and OpenAI's tokenizer, which "
+            f"is used here, has {VOCABULARY}: take another model"
+        )
 
 
 def _sizes(state: StateDict) -> dict[str, Any]:

@@ -19,10 +19,17 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, set_random_seed
 from frozen_clip import FrozenCLIP, Prompts
-from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
+from trainers.checkpoints import (
+    check_settings,
+    find_checkpoint,
+    load_strictly,
+    lookup,
+    read_checkpoint,
+)
 from trainers.checks import (
     check_image_size,
     check_precision,
+    check_preprocessing,
     check_task,
     check_template,
     check_tensors,
@@ -33,6 +40,9 @@ from trainers.parts import LargestParts
 from trainers.public import PublicNames
 from trainers.templates import template_of
 from trainers.yaml_files import read_yaml
+
+# What a backbone that does not say it was said to be.
+FACTS = ("MODEL.BACKBONE.ACTIVATION", "MODEL.BACKBONE.HEADS")
 
 
 class CLIPTrainer(TrainerX):
@@ -90,12 +100,18 @@ class CLIPTrainer(TrainerX):
 
     def load_clip(self) -> FrozenCLIP:
         """The config's CLIP; ValueError if its pictures are not those of the config."""
-        name, precision = self.cfg.MODEL.BACKBONE.NAME, self.settings.PREC
+        backbone, precision = self.cfg.MODEL.BACKBONE, self.settings.PREC
         dtype = torch.float16 if precision == "fp16" else torch.float32
         products = self.half if precision == "amp" else None
-        print(f"Loading CLIP (backbone: {name})")
-        clip = frozen_clip.load(name, self.device, dtype, products=products)
+        print(f"Loading CLIP (backbone: {backbone.NAME})")
+        clip = frozen_clip.load(
+            *(backbone.NAME, self.device, dtype),
+            products=products,
+            activation=backbone.ACTIVATION,
+            heads=backbone.HEADS,
+        )
         check_image_size(self.cfg.INPUT.SIZE, clip)
+        check_preprocessing(self.cfg.INPUT, clip)
         return clip
 
     def method_around(self, clip: FrozenCLIP) -> Method:
@@ -229,6 +245,7 @@ class CLIPTrainer(TrainerX):
         trained = self._trained_config(Path(directory))
         if trained:
             keys = ["MODEL.BACKBONE.NAME", *(f"TRAINER.{self.node}.{k}" for k in self.shape_keys)]
+            keys += [k for k in FACTS if lookup(self.cfg, k) and lookup(trained, k)]
             check_settings(self.cfg, trained, keys, path)
         source = trained.get("DATASET")
         source = source if isinstance(source, dict) else {}

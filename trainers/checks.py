@@ -52,6 +52,22 @@ def check_image_size(size: list[int], clip: FrozenCLIP) -> None:
         )
 
 
+def check_preprocessing(node: CfgNode, clip: FrozenCLIP) -> None:
+    """ValueError where the config prepares images otherwise than the model says."""
+    wanted = clip.loaded.images
+    for key, now, its in (
+        ("PIXEL_MEAN", tuple(node.PIXEL_MEAN), wanted.mean),
+        ("PIXEL_STD", tuple(node.PIXEL_STD), wanted.std),
+        ("INTERPOLATION", node.INTERPOLATION, wanted.interpolation),
+    ):
+        if its is not None and now != its:
+            quoted = f'"{list(its)}"' if isinstance(its, tuple) else its
+            raise ValueError(
+                f"INPUT.{key} is {now}, but {clip.name} says that it takes images with {its}: set "
+                f"INPUT.{key} {quoted}"
+            )
+
+
 def check_tensors(cfg: CfgNode) -> None:
     """ValueError where the loaders would hand out pictures instead of tensors."""
     if cfg.INPUT.NO_TRANSFORM:

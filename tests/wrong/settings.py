@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from frozen_clip import described
 from tests.wrong import Wrong, file, value
 
 
@@ -11,7 +12,7 @@ def resnet(folder: Path) -> None:
     from clip.model import CLIP
 
     clip = CLIP(32, 32, (1, 1, 1, 1), 16, None, 77, 49408, 64, 1, 2)
-    torch.save(clip.state_dict(), folder / "rn.pt")
+    torch.save(described(clip), folder / "rn.pt")
 
 
 SETTINGS = (

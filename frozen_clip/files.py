@@ -1,0 +1,126 @@
+"""One file of weights -> tensors by name, and what the file says of itself. Runs no code in it."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frozen_clip.facts import Facts, Preprocessing, facts_in
+
+StateDict = dict[str, Tensor]
+SAFETENSORS = ".safetensors"
+
+
+class Weights(NamedTuple):
+    """What was read, its tensors under OpenAI's names.
+
+    facts: None if nothing there says them. sha256: of the file, or of the files of a directory
+    expected: by the size's name what a config says of it, and the config's own word for it
+    """
+
+    state: StateDict
+    facts: Facts | None
+    sha256: str
+    expected: dict[str, tuple[str, object]] = {}  # noqa: RUF012
+    images: Preprocessing = Preprocessing()
+
+
+def read_file(path: Path) -> Weights:
+    """An archive of OpenAI's, a file of `torch.save`, or safetensors.
+
+    Raises ValueError for anything else, and for a file that wants to run code.
+    """
+    try:
+        digest = sha256([path])
+        openais = _is_openais(digest)
+        facts = Facts("quick_gelu", None, "OpenAI's, by its SHA-256") if openais else None
+        if path.suffix == SAFETENSORS:
+            state, said = _read_safetensors(path)
+        elif _is_torchscript(path):
+            state, said = _read_torchscript(path, openais), {}
+        else:
+            state, said = _read_pickle(path)
+        return Weights(state, facts or facts_in(said, str(path)), digest)
+    except Exception as error:  # whatever a damaged file provokes
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"{path} could not be read as CLIP weights ({reason:.400}). Allowed are OpenAI's .pt "
+            "archives, files of torch.save with tensors by name, and .safetensors; if it was "
+            "downloaded, delete it and start again"
+        ) from error
+
+
+def sha256(paths: Iterable[Path]) -> str:
+    """Of the bytes of all files, one after another."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _is_openais(digest: str) -> bool:
+    from clip import clip
+
+    return any(f"/{digest}/" in url for url in clip._MODELS.values())
+
+
+def _read_safetensors(path: Path) -> tuple[StateDict, dict[str, object]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as content:
+        state = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        return state, dict(content.metadata() or {})
+
+
+def _read_pickle(path: Path) -> tuple[StateDict, dict[str, object]]:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise ValueError(f"it does not hold tensors by name, but a {type(content).__name__}")
+    state = content.get("state_dict", content)
+    if not isinstance(state, dict):
+        raise ValueError(f"its state_dict is a {type(state).__name__}")
+    return state, content if state is not content else {}
+
+
+def _read_torchscript(path: Path, openais: bool) -> StateDict:
+    """Loading such an archive can run code that is in it: only OpenAI's are."""
+    if not openais:
+        raise ValueError(
+            "it is a TorchScript archive, which may run code, and by its SHA-256 not one of "
+            "OpenAI's; save its state dict with torch.save"
+        )
+    with warnings.catch_warnings():  # recent torch deprecates the whole format
+        warnings.simplefilter("ignore")
+        state: StateDict = torch.jit.load(str(path), map_location="cpu").state_dict()
+    return state
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > 2 * path.stat().st_size:
+            raise ValueError("it would unpack to far more than it is")
+        return any(entry.endswith("constants.pkl") for entry in archive.namelist())
+
+
+def read_small(path: Path) -> tuple[Weights, Tensor]:
+    """The shipped model: half-precision arrays, word vectors only for the ids it knows."""
+    with np.load(path, allow_pickle=False) as arrays:
+        state = {key: torch.from_numpy(arrays[key]).float() for key in arrays.files}
+    ids = state.pop("token_embedding.ids").long()
+    rows = state.pop("token_embedding.rows")
+    vocabulary = torch.zeros(int(state.pop("vocab_size")), rows.shape[1])
+    state["token_embedding.weight"] = vocabulary.index_copy(0, ids, rows)
+    facts = Facts("quick_gelu", None, "this repository")
+    return Weights(state, facts, sha256([path])), ids
