@@ -148,8 +148,8 @@ def hugging_face_config(path: Path) -> Config:
     if kind != "clip":
         raise ValueError(
             f"{path} is the config of another architecture, model_type {kind!r}; needed is a "
-            "whole CLIP, 'clip' (CLIPModel). Zero-shot CLIP takes others through open_clip: "
-            "MODEL.BACKBONE.NAME open_clip:ARCHITECTURE/PATH"
+            "whole CLIP, 'clip' (CLIPModel). Take another model; zero-shot CLIP takes some others "
+            "as MODEL.BACKBONE.NAME open_clip:ARCHITECTURE/PATH"
         )
     get_vision = _getter(content, "vision", path)
     get_text = _getter(content, "text", path)

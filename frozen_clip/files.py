@@ -87,8 +87,8 @@ def _read_pickle(path: Path) -> tuple[StateDict, dict[str, object]]:
     if not isinstance(content, dict):
         raise ValueError(f"it does not hold tensors by name, but a {type(content).__name__}")
     state = content.get("state_dict", content)
-    if not isinstance(state, dict):
-        raise ValueError(f"its state_dict is a {type(state).__name__}")
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise ValueError("it does not hold tensors by name")
     return state, content if state is not content else {}
 
 

@@ -67,7 +67,6 @@ class _Repository:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import (
             EntryNotFoundError,
-            HfHubHTTPError,
             LocalEntryNotFoundError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
@@ -87,15 +86,15 @@ class _Repository:
             return None
         except RepositoryNotFoundError as error:
             raise OSError(
-                f"there is no {self.repo} on the Hugging Face hub, or it is private: correct the "
-                "name, or log in with `hf auth login`"
+                f"there is no {self.repo} on the Hugging Face hub, or it is private or gated: "
+                "correct the name, or log in with `hf auth login`"
             ) from error
         except RevisionNotFoundError as error:
             raise OSError(
                 f"{self.repo} has no revision {self.revision}: leave it out, or give a branch, tag "
                 "or commit"
             ) from error
-        except (HfHubHTTPError, OSError) as error:
+        except Exception as error:  # whatever a network provokes
             raise OSError(
                 f"{self.name} could not be downloaded ({_reason(error)}). Try again, or put the "
                 "directory here and give its path"

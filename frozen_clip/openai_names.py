@@ -39,7 +39,7 @@ def is_hugging_face(state: StateDict) -> bool:
 
 def openai_names(state: StateDict, source: str) -> StateDict:
     """The same tensors under OpenAI's names; ValueError unless it is a whole CLIP of its kind."""
-    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    state = {key.removeprefix("module."): value for key, value in state.items()}
     state = {key: value for key, value in state.items() if key not in NOT_WEIGHTS}
     for key, value in state.items():
         if not isinstance(value, Tensor) or value.numel() > _stored(value):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from clip.model import CLIP
 
 SMALL = "small"
+DOWNLOADS = "~/.cache/clip"
 VOCABULARY = 49408  # tokens of OpenAI's tokenizer
 SMALL_FILE = Path(__file__).parents[1] / "tools" / "small_clip" / "weights.npz"
 
@@ -95,6 +96,16 @@ def names() -> list[str]:
     return [SMALL, *clip.available_models()]
 
 
+def kept(name: str) -> Path | None:
+    """The file of one of `names`, if it is on this machine."""
+    from clip import clip
+
+    if name == SMALL:
+        return SMALL_FILE
+    path = Path(DOWNLOADS).expanduser() / Path(clip._MODELS[name]).name
+    return path if path.is_file() else None
+
+
 def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
     """The local file behind a name, downloaded if need be, or behind a path."""
     from clip import clip
@@ -110,7 +121,7 @@ def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
             f"backbone {name!r} is neither a file or directory nor a name that CLIP knows.{hint} "
             f"Allowed: {', '.join(names())}, {hub.PREFIX}OWNER/NAME, or the path of weights"
         )
-    root = Path(download_root or "~/.cache/clip").expanduser()
+    root = Path(download_root or DOWNLOADS).expanduser()
     try:
         with warnings.catch_warnings():
             # It leaves closing its files to the garbage collector.
@@ -146,8 +157,10 @@ def build(
             model = CLIP(**sizes)
         model.load_state_dict(state, assign=True)
     except Exception as error:  # shapes that nobody thought of
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{error!s:.500}"
         raise ValueError(
-            f"{source} does not hold the weights of an OpenAI CLIP: {error!s:.500}"
+            f"{source} does not hold the weights of an OpenAI CLIP ({reason}): give those of a "
+            "whole one"
         ) from error
     mask = model.build_attention_mask()
     for block in model.transformer.resblocks:

@@ -107,8 +107,8 @@ class CLIPTrainer(TrainerX):
         clip = frozen_clip.load(
             *(backbone.NAME, self.device, dtype),
             products=products,
-            activation=backbone.ACTIVATION,
-            heads=backbone.HEADS,
+            activation=backbone.get("ACTIVATION", ""),  # another train.py does not have it
+            heads=backbone.get("HEADS", []),
         )
         check_image_size(self.cfg.INPUT.SIZE, clip)
         check_preprocessing(self.cfg.INPUT, clip)

@@ -6,6 +6,7 @@ import torch
 
 from frozen_clip import described
 from tests.wrong import Wrong, file, value
+from tests.wrong.backbones import BACKBONES
 
 
 def resnet(folder: Path) -> None:
@@ -71,11 +72,7 @@ SETTINGS = (
         ("MODEL.BACKBONE.NAME", "ViT-B/17"),
         (r"backbone 'ViT-B/17'", "Did you mean 'ViT-B/16'"),
     ),
-    Wrong(
-        "backbone is a folder",
-        ("MODEL.BACKBONE.NAME", "{tmp}"),
-        ("neither a file nor", "Allowed: small"),
-    ),
+    *BACKBONES,
     Wrong(
         "backbone corrupt",
         ("MODEL.BACKBONE.NAME", "{tmp}/a.pt"),
