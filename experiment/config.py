@@ -56,6 +56,7 @@ def extend_cfg(cfg: CfgNode, plugins: Iterable[str] = ()) -> None:
 
     plugins: files from elsewhere that are to be registered too
     """
+    cfg.DEVICE = "auto"  # cpu, cuda, cuda:N, mps, xpu or xpu:N; auto: the accelerator, else cpu
     cfg.TASK = ""  # the protocol: B2N, FS or CD
     cfg.TRAIN.COMPILE = False  # True: torch.compile for training steps; on CUDA as graphs
     cfg.DETERMINISTIC = False  # True: ask torch for deterministic algorithms

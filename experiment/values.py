@@ -5,6 +5,7 @@ key without a row may have any value of its type: nothing here uses it, or a plu
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from itertools import product
 from typing import Any, NamedTuple
@@ -80,9 +81,16 @@ TWO_OR_NONE = Allowed(
     lambda v: len(v) in (0, 2) and all(_is_whole(n, 1, 256) for n in v),
 )
 
+DEVICE = Allowed(
+    "one of auto, cpu, cuda, cuda:N, mps, xpu, xpu:N",
+    lambda v: re.fullmatch(r"auto|cpu|(cuda|xpu)(:\d+)?|mps(:0)?", v) is not None,
+    ("auto", "cpu", "cuda", "mps", "xpu"),
+)
+
 ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
     ("OUTPUT_DIR", FOLDER, "the run is written there"),
     ("RESUME", PATH, "the run goes on from there"),
+    ("DEVICE", DEVICE, "the run computes on it"),
     ("SEED", whole(-(10**9), 2**32 - 1), "numpy's generator takes no larger one; below 0: no seed"),
     ("MODEL.BACKBONE.ACTIVATION", one_of(("", *ACTIVATIONS)), "empty: the model says it"),
     ("MODEL.BACKBONE.HEADS", TWO_OR_NONE, "vision and text tower; empty: the model says it"),

@@ -28,7 +28,10 @@ PARENTS = {
     ("promptsrc", "ivlp"),
     ("vpt", "ivlp"),
 }
-SHARED = {"base", "checkpoints", "checks", "context", "method", "public", "templates", "yaml_files"}
+SHARED = {
+    *("base", "checkpoints", "checks", "context", "method", "precision", "public", "templates"),
+    "yaml_files",
+}
 
 ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
     "dassl.config": {"get_cfg_default", "clean_cfg"},

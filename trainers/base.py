@@ -37,6 +37,7 @@ from trainers.checks import (
 )
 from trainers.method import Method
 from trainers.parts import LargestParts
+from trainers.precision import describe, half_of
 from trainers.public import PublicNames
 from trainers.templates import template_of
 from trainers.yaml_files import read_yaml
@@ -103,6 +104,8 @@ class CLIPTrainer(TrainerX):
         backbone, precision = self.cfg.MODEL.BACKBONE, self.settings.PREC
         dtype = torch.float16 if precision == "fp16" else torch.float32
         products = self.half if precision == "amp" else None
+        if precision == "amp":
+            print(describe(self.device))
         print(f"Loading CLIP (backbone: {backbone.NAME})")
         clip = frozen_clip.load(
             *(backbone.NAME, self.device, dtype),
@@ -134,23 +137,18 @@ class CLIPTrainer(TrainerX):
             self.step = CompiledStep(self.plain_step, learner, precision)
 
     def _scales(self) -> bool:
-        return self.device.type == "cuda" and self.settings.PREC != "fp32"
+        return self.half == torch.float16 and self.settings.PREC != "fp32"
 
     @property
     def half(self) -> torch.dtype:
-        """The half precision of this device: float16 on CUDA, bfloat16 on a CPU."""
-        return torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        """The half precision of this device: float16 on CUDA, bfloat16 elsewhere."""
+        return half_of(self.device)
 
     def autocast(self) -> AbstractContextManager:
         """Half precision where PREC asks for it."""
         return torch.autocast(self.device.type, self.half, enabled=self.settings.PREC != "fp32")
 
     # Training
-
-    def before_train(self) -> None:
-        if self.settings.PREC == "amp" and self.device.type == "cpu":
-            print("PREC amp on a CPU means bfloat16 autocast")
-        super().before_train()
 
     def forward_backward(self, batch: dict) -> dict:
         images, labels = self.parse_batch_train(batch)

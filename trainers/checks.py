@@ -14,7 +14,8 @@ TASKS = {
 
 
 def cuda_is_used(cfg: CfgNode) -> bool:
-    return cfg.USE_CUDA and torch.cuda.is_available()
+    asked = cfg.get("DEVICE", "auto").startswith(("auto", "cuda"))
+    return asked and cfg.USE_CUDA and torch.cuda.is_available()
 
 
 def check_precision(precision: str, node: str, cuda: bool) -> None:
@@ -26,7 +27,7 @@ def check_precision(precision: str, node: str, cuda: bool) -> None:
     if precision == "fp16" and not cuda:
         raise ValueError(
             f"TRAINER.{node}.PREC fp16 needs a CUDA device, and none is in use; "
-            "on a CPU take amp (bfloat16 autocast) or fp32"
+            "elsewhere take amp (bfloat16 autocast) or fp32"
         )
 
 
