@@ -24,9 +24,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiment.command import Parser, piped
+from experiment.exact import METRICS
 from tools.results.against import differences, find_method
 from tools.results.cells import Measure
-from tools.results.exact import METRICS
 from tools.results.experiments import (
     Given,
     experiment_grid,

@@ -12,6 +12,7 @@ Everything behind the flags is `KEY VALUE ...` of the config and wins over all e
 import argparse
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 from dassl.utils.collectives import barrier
@@ -75,8 +76,9 @@ def exit_code(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     from experiment.config import build_config  # late: --help must not wait for torch
+    from experiment.identity import planned
     from experiment.lock import output_lock
-    from experiment.record import check_continues, missing_folders, remove_empty
+    from experiment.record import missing_folders, remove_empty
 
     cfg, notes = build_config(args)
     check_data(cfg)
@@ -89,8 +91,7 @@ def run(args: argparse.Namespace) -> None:
     made = missing_folders(output)
     try:
         with output_lock(output):
-            if not args.eval_only:
-                check_continues(cfg, output)  # a run that ends meanwhile may change the answer
+            check_same(args, planned(cfg, args), output)  # a run that ends now may change that
             barrier()
             run_alone(args, cfg, notes, start)
     finally:
@@ -111,8 +112,8 @@ def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> 
         with deterministic(cfg.DETERMINISTIC):
             if cfg.SEED >= 0:
                 set_random_seed(cfg.SEED)
-            trainer = prepare(args, cfg)
-            execute(trainer, args, cfg, Path(cfg.OUTPUT_DIR), start)
+            trainer, identity = prepare(args, cfg)
+            execute(trainer, args, cfg, identity, start)
     except (Stopped, KeyboardInterrupt) as error:
         logger.note(f"{error}\n")
         raise
@@ -146,6 +147,13 @@ def check_data(cfg) -> None:
         check_present(cfg)
 
 
+def check_same(args: argparse.Namespace, identity: dict, output: Path) -> None:
+    """ValueError if the folder holds another run."""
+    from experiment.identity import check_continues, default_settings
+
+    check_continues(identity, output, cache(lambda: default_settings(args.plugin)))
+
+
 def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
     from dassl.utils import collect_env_info
 
@@ -163,19 +171,24 @@ def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
 
 
 def prepare(args: argparse.Namespace, cfg):
-    """The trainer, built, with the weights that it is to test; nothing is written."""
+    """The trainer, built, with the weights that it is to test, and what run this is; nothing is
+    written."""
     from dassl.engine import build_trainer
+    from experiment.identity import identity_of
 
     trainer = build_trainer(cfg)
     if args.eval_only:
         load_weights(trainer, args)
-    return trainer
+    identity = identity_of(trainer, args)
+    check_same(args, identity, Path(cfg.OUTPUT_DIR))  # now with the data
+    return trainer, identity
 
 
-def execute(trainer, args: argparse.Namespace, cfg, output: Path, start: float) -> None:
+def execute(trainer, args: argparse.Namespace, cfg, identity: dict, start: float) -> None:
     """Test or train, and leave the record of it."""
     from experiment.config import own_part
     from experiment.details import details
+    from experiment.identity import write_identity
     from experiment.record import (
         forget_results,
         holds_checkpoints,
@@ -185,12 +198,13 @@ def execute(trainer, args: argparse.Namespace, cfg, output: Path, start: float) 
     )
     from experiment.watch import RunWatch
 
-    watch = RunWatch(trainer, start)
+    watch, output = RunWatch(trainer, start), Path(cfg.OUTPUT_DIR)
     writes = is_main()
     if writes and not (
         args.eval_only and holds_checkpoints(output)
     ):  # what it was trained with stays
         write_config(own_part(cfg), output)
+        write_identity(identity, output)
         write_classes(trainer, output)
     if args.no_train and not args.eval_only:
         return
@@ -201,11 +215,9 @@ def execute(trainer, args: argparse.Namespace, cfg, output: Path, start: float) 
     else:
         trainer.train()
     if writes and "accuracy" in watch.results:
-        load_epoch = args.load_epoch if args.eval_only else None
-        asked = {"eval_only": args.eval_only, "load_epoch": load_epoch}
-        write_results(cfg, watch.results, output, **asked)  # kept, whatever details may meet
+        write_results(cfg, watch.results, output, **identity)  # kept, whatever details may meet
         more = details(watch, output, args.eval_only)
-        write_results(cfg, watch.results, output, **asked, **more)
+        write_results(cfg, watch.results, output, **identity, **more)
 
 
 def load_weights(trainer, args: argparse.Namespace) -> None:

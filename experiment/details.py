@@ -1,17 +1,13 @@
 """What a record holds beyond the accuracy: classes, pictures, time, memory."""
 
 import csv
-import hashlib
 import io
-import os
-import unicodedata
-from collections.abc import Iterable
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-from dassl.data.datasets import Datum
 from dassl.engine import SimpleTrainer
 from dassl.utils.distributed import world_size
+from experiment.data_hashes import few_shot_hash, relative_paths
 from experiment.machine import device_name, peak_memory
 from experiment.record import PREDICTIONS, write_atomically
 from experiment.watch import RunWatch
@@ -94,28 +90,3 @@ def write_predictions(watch: RunWatch, directory: Path) -> str | None:
         writer.writerow((path, label, answer, f"{probability:.9g}"))  # all digits of a float32
     write_atomically(directory / PREDICTIONS, table.getvalue())
     return PREDICTIONS
-
-
-def few_shot_hash(trainer: SimpleTrainer) -> str:
-    """SHA-256 of what was trained on: paths in the data set's folder and labels, sorted.
-
-    It does not depend on where the data set is, nor on the system: '/' separates folders, and
-    letters with accents are composed (NFC).
-    """
-    items = trainer.dm.dataset.train_x
-    lines = sorted(
-        f"{unicodedata.normalize('NFC', path)}\t{item.label}\n"
-        for path, item in zip(relative_paths(trainer, items), items, strict=True)
-    )
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def relative_paths(trainer: SimpleTrainer, items: Iterable[Datum]) -> list[str]:
-    """Where pictures are in the data set's folder; of those elsewhere, where they are."""
-    folder = getattr(trainer.dm.dataset, "dataset_dir", "")
-    root = os.path.abspath(os.path.join(trainer.cfg.DATASET.ROOT, folder)) + os.sep
-    paths = (os.path.abspath(item.impath).removeprefix(root) for item in items)
-    return [PurePath(path).as_posix() for path in paths]

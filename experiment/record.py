@@ -8,16 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from yacs.config import CfgNode
 
 from dassl.utils.whole_files import write_whole
-from experiment.flat import INCIDENTAL, flatten
 
 if TYPE_CHECKING:
     from dassl.engine import SimpleTrainer
 
-CLASSES = "classes.json"
+RESULTS, CLASSES = "results.json", "classes.json"
 PREDICTIONS = "predictions.csv"
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "dassl")
 
@@ -75,32 +73,11 @@ def remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def check_continues(cfg: CfgNode, directory: Path) -> None:
-    """ValueError when `directory` holds a run of another config, whose weights would be resumed."""
-    from experiment.config import read_yaml
-
-    file = directory / "config.yaml"
-    if not file.is_file() or not holds_checkpoints(directory):
-        return
-    before = dict(flatten(read_yaml(file)))
-    now = dict(flatten(yaml.safe_load(cfg.dump())))
-    keys = sorted((before.keys() & now.keys()) - INCIDENTAL)
-    differ = [
-        f"  {key}: {before[key]} there, {now[key]} now" for key in keys if before[key] != now[key]
-    ]
-    if differ:
-        lines = "\n".join(differ[:12])
-        raise ValueError(
-            f"{directory} already holds a run with another config:\n{lines}\n"
-            "Choose another --output-dir, or delete that folder to start afresh"
-        )
-
-
 def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object) -> None:
     """Save what a run found, with all digits, and what made it.
 
     `results` are an evaluation's: accuracy, error_rate, macro_f1 in percent, total, split;
-    `extra` is what `experiment.details` adds.
+    `extra` is what `experiment.identity` and `experiment.details` add.
     """
     accuracy, total = float(results["accuracy"]), int(results["total"])
     record = {
@@ -118,12 +95,12 @@ def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object)
         "versions": versions(),
         "commit": commit(),
     }
-    write_atomically(directory / "results.json", json.dumps(record, indent=1, default=float))
+    write_atomically(directory / RESULTS, json.dumps(record, indent=1, default=float))
 
 
 def forget_results(directory: Path) -> None:
     """Remove an earlier record: until this run has ended, the folder is unfinished."""
-    for name in ("results.json", PREDICTIONS):
+    for name in (RESULTS, PREDICTIONS):
         (directory / name).unlink(missing_ok=True)
 
 

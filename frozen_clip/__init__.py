@@ -15,9 +15,10 @@ import warnings
 from frozen_clip.allocator import ask_for_huge_pages
 from frozen_clip.edits import Edit, Edits, blend, insert, overwrite
 from frozen_clip.facts import described
+from frozen_clip.hashes import file_hash
 from frozen_clip.model import FrozenCLIP
 from frozen_clip.prompts import Prompts
-from frozen_clip.weights import load, names
+from frozen_clip.weights import load, names, weights_file, weights_hash
 
 __all__ = [
     "Edit",
@@ -26,10 +27,13 @@ __all__ = [
     "Prompts",
     "blend",
     "described",
+    "file_hash",
     "insert",
     "load",
     "names",
     "overwrite",
+    "weights_file",
+    "weights_hash",
 ]
 
 ask_for_huge_pages()

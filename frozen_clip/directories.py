@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from frozen_clip.configs import Config, hugging_face_config, open_clip_config, read_json
-from frozen_clip.files import Weights, read_file, sha256
-from frozen_clip.openai_names import is_hugging_face
+from frozen_clip.files import Weights, hash_of, read_file
 
 # config: its reader, and what the weights beside it are called, the best first
 KINDS: dict[str, tuple[Callable[[Path], Config], tuple[str, ...]]] = {
@@ -25,39 +25,73 @@ KINDS: dict[str, tuple[Callable[[Path], Config], tuple[str, ...]]] = {
 }
 
 
+class _Place(NamedTuple):
+    """The files of a model; config: the one that says its facts, if there is one."""
+
+    weights: list[Path]
+    config: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        return self.weights if self.config is None else [*self.weights, self.config]
+
+
+def files_of(place: Path) -> list[Path]:
+    """What `read` reads; ValueError where there is no CLIP."""
+    return _files(place).files
+
+
 def read(place: Path) -> Weights:
     """The weights in a file or directory, with what a config beside them says.
 
     Raises ValueError that says what was looked for.
     """
-    return _read_directory(place) if place.is_dir() else _read_beside_config(place)
+    weights, path = found = _files(place)
+    config = KINDS[path.name][0](path) if path else None
+    parts = [read_file(file) for file in weights]
+    state = {name: tensor for part in parts for name, tensor in part.state.items()}
+    facts = parts[0].facts if len(parts) == 1 else None
+    whole = Weights(state, facts, hash_of(found.files))
+    return _with_config(whole, config) if config else whole
 
 
-def _read_directory(folder: Path) -> Weights:
-    for config, (read_config, names) in KINDS.items():
+def _files(place: Path) -> _Place:
+    if place.is_file():
+        return _Place([place], _config_of(place))
+    for config, (_, names) in KINDS.items():
         for name in names:
-            if (folder / config).is_file() and (folder / name).is_file():
-                found = read_config(folder / config)
-                return _with_config(_read_weights(folder / name), found)
-    if (folder / "config.json").is_file():
-        hugging_face_config(folder / "config.json")  # of another architecture?
-    wanted = "; ".join(
-        f"{config} with {' or '.join(names)}" for config, (_, names) in KINDS.items()
-    )
+            if (place / config).is_file() and (place / name).is_file():
+                return _Place(_shards(place / name), place / config)
+    if (place / "config.json").is_file():
+        hugging_face_config(place / "config.json")  # of another architecture?
+    wanted = "; ".join(f"{config} with {' or '.join(kind[1])}" for config, kind in KINDS.items())
     raise ValueError(
-        f"{folder} is no directory of a CLIP. Allowed are: {wanted}. Give one that has them, or "
+        f"{place} is no directory of a CLIP. Allowed are: {wanted}. Give one that has them, or "
         "the path of a weights file"
     )
 
 
-def _read_beside_config(path: Path) -> Weights:
-    """A file of its own, or one whose name says that the config beside it is its own."""
-    found = read_file(path)
-    for config, (read_config, names) in KINDS.items():
-        of_this_kind = is_hugging_face(found.state) == (config == "config.json")
-        if of_this_kind and path.name in names and (path.parent / config).is_file():
-            return _with_config(found, read_config(path.parent / config))
-    return found
+def _config_of(file: Path) -> Path | None:
+    """The config beside a file whose name says that it is of that kind."""
+    configs = (file.with_name(config) for config, (_, names) in KINDS.items() if file.name in names)
+    return next((config for config in configs if config.is_file()), None)
+
+
+def _shards(path: Path) -> list[Path]:
+    """The files that an index names; a file that is none, by itself."""
+    if not path.name.endswith(".index.json"):
+        return [path]
+    table = read_json(path).get("weight_map")
+    if not isinstance(table, dict) or not table:
+        raise ValueError(f"{path} is no index of shards: it has no weight_map. Get it again")
+    shards = [path.with_name(name) for name in sorted({Path(str(v)).name for v in table.values()})]
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise ValueError(
+            f"{path.parent} lacks {', '.join(missing)}, {len(missing)} of the {len(shards)} shards "
+            f"that {path.name} names: get them"
+        )
+    return shards
 
 
 def _with_config(found: Weights, config: Config) -> Weights:
@@ -70,26 +104,3 @@ def _with_config(found: Weights, config: Config) -> Weights:
             f"{facts.source} {facts.activation} and {facts.heads}: correct one of them"
         )
     return found._replace(facts=config.facts, expected=config.expected, images=config.images)
-
-
-def _read_weights(path: Path) -> Weights:
-    """A file, or the shards of an index."""
-    if not path.name.endswith(".index.json"):
-        return read_file(path)
-    table = read_json(path).get("weight_map")
-    if not isinstance(table, dict) or not table:
-        raise ValueError(f"{path} is no index of shards: it has no weight_map. Get it again")
-    shards = [path.with_name(name) for name in sorted({Path(str(v)).name for v in table.values()})]
-    missing = [shard.name for shard in shards if not shard.is_file()]
-    if missing:
-        raise ValueError(
-            f"{path.parent} lacks {', '.join(missing)}, {len(missing)} of the {len(shards)} shards "
-            f"that {path.name} names: get them"
-        )
-    state = {}
-    for shard in shards:
-        state.update(read_file(shard).state)
-    lost = sorted(table.keys() - state.keys())
-    if lost:
-        raise ValueError(f"the shards of {path} lack {lost[0]}: get them again")
-    return Weights(state, None, sha256(shards))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from frozen_clip.facts import Facts, Preprocessing, facts_in
+from frozen_clip.hashes import file_hash
 
 StateDict = dict[str, Tensor]
 SAFETENSORS = ".safetensors"
@@ -22,7 +23,7 @@ SAFETENSORS = ".safetensors"
 class Weights(NamedTuple):
     """What was read, its tensors under OpenAI's names.
 
-    facts: None if nothing there says them. sha256: of the file, or of the files of a directory
+    facts: None if nothing there says them. sha256: `hash_of` all files, a config included
     expected: by the size's name what a config says of it, and the config's own word for it
     """
 
@@ -39,7 +40,7 @@ def read_file(path: Path) -> Weights:
     Raises ValueError for anything else, and for a file that wants to run code.
     """
     try:
-        digest = sha256([path])
+        digest = file_hash(path)
         openais = _is_openais(digest)
         facts = Facts("quick_gelu", None, "OpenAI's, by its SHA-256") if openais else None
         if path.suffix == SAFETENSORS:
@@ -58,14 +59,10 @@ def read_file(path: Path) -> Weights:
         ) from error
 
 
-def sha256(paths: Iterable[Path]) -> str:
-    """Of the bytes of all files, one after another."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
+def hash_of(paths: Sequence[Path]) -> str:
+    """SHA-256 of a file; of several, that of theirs."""
+    hashes = [file_hash(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _is_openais(digest: str) -> bool:
@@ -123,4 +120,4 @@ def read_small(path: Path) -> tuple[Weights, Tensor]:
     vocabulary = torch.zeros(int(state.pop("vocab_size")), rows.shape[1])
     state["token_embedding.weight"] = vocabulary.index_copy(0, ids, rows)
     facts = Facts("quick_gelu", None, "this repository")
-    return Weights(state, facts, sha256([path])), ids
+    return Weights(state, facts, file_hash(path)), ids

@@ -16,7 +16,7 @@ NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 BESIDE = "preprocessor_config.json"
 
 
-def fetch(name: str) -> Path:
+def fetch(name: str, download: bool = True) -> Path:
     """The directory with a model's config and weights, downloaded as far as it is not there.
 
     Raises ValueError for what is no such name, and OSError with what to do where the hub does not
@@ -29,14 +29,15 @@ def fetch(name: str) -> Path:
             f"{PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME@REVISION, for example "
             f"{PREFIX}laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
         )
-    return _Repository(name, match["repo"], match["revision"]).directory()
+    return _Repository(name, match["repo"], match["revision"], download).directory()
 
 
 class _Repository:
     """One revision of a repository; `revision` becomes the commit with the first file."""
 
-    def __init__(self, name: str, repo: str, revision: str | None):
+    def __init__(self, name: str, repo: str, revision: str | None, download: bool):
         self.name, self.repo, self.revision = name, repo, revision
+        self.here = not download
 
     def directory(self) -> Path:
         for config, (_, names) in KINDS.items():
@@ -73,9 +74,11 @@ class _Repository:
         )
 
         try:
-            path = Path(hf_hub_download(self.repo, file, revision=self.revision))
+            found = hf_hub_download(
+                self.repo, file, revision=self.revision, local_files_only=self.here
+            )
         except LocalEntryNotFoundError as error:
-            if self._missing():
+            if self.here or self._missing():
                 return None
             raise OSError(
                 f"{self.name} is not in the cache, and the Hugging Face hub could not be reached "
@@ -99,8 +102,8 @@ class _Repository:
                 f"{self.name} could not be downloaded ({_reason(error)}). Try again, or put the "
                 "directory here and give its path"
             ) from error
-        self.revision = path.parent.name  # so that all files are of one commit
-        return path
+        self.revision = Path(found).parent.name  # so that all files are of one commit
+        return Path(found)
 
 
 def _reason(error: BaseException) -> str:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from frozen_clip import directories, facts, hub
-from frozen_clip.files import StateDict, Weights, read_small
+from frozen_clip.files import StateDict, Weights, hash_of, read_small
 from frozen_clip.model import FrozenCLIP, Loaded
 from frozen_clip.openai_names import openai_names
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from clip.model import CLIP
 
 SMALL = "small"
-DOWNLOADS = "~/.cache/clip"
 VOCABULARY = 49408  # tokens of OpenAI's tokenizer
 SMALL_FILE = Path(__file__).parents[1] / "tools" / "small_clip" / "weights.npz"
 
@@ -96,22 +95,17 @@ def names() -> list[str]:
     return [SMALL, *clip.available_models()]
 
 
-def kept(name: str) -> Path | None:
-    """The file of one of `names`, if it is on this machine."""
+def weights_file(name: str, download_root: str | os.PathLike[str] | None = None) -> Path:
+    """The file or directory behind a name or path; that of a name need not be here yet.
+
+    Raises ValueError for what is neither, and OSError for a name on the hub that is not here yet.
+    """
     from clip import clip
 
     if name == SMALL:
         return SMALL_FILE
-    path = Path(DOWNLOADS).expanduser() / Path(clip._MODELS[name]).name
-    return path if path.is_file() else None
-
-
-def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
-    """The local file behind a name, downloaded if need be, or behind a path."""
-    from clip import clip
-
     if name.startswith(hub.PREFIX):
-        return hub.fetch(name)
+        return hub.fetch(name, download=False)
     if os.path.exists(name):
         return Path(name)
     if name not in clip.available_models():
@@ -121,7 +115,28 @@ def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
             f"backbone {name!r} is neither a file or directory nor a name that CLIP knows.{hint} "
             f"Allowed: {', '.join(names())}, {hub.PREFIX}OWNER/NAME, or the path of weights"
         )
-    root = Path(download_root or DOWNLOADS).expanduser()
+    root = Path(download_root or "~/.cache/clip").expanduser()
+    return root / os.path.basename(clip._MODELS[name])
+
+
+def weights_hash(name: str, download_root: str | os.PathLike[str] | None = None) -> str | None:
+    """SHA-256 of what is behind a name or path; None if it is not here (yet), or no CLIP's."""
+    try:
+        return hash_of(directories.files_of(weights_file(name, download_root)))
+    except (ValueError, OSError):
+        return None
+
+
+def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
+    """The local file or directory behind a name, downloaded if need be, or behind a path."""
+    from clip import clip
+
+    if name.startswith(hub.PREFIX):
+        return hub.fetch(name)
+    file = weights_file(name, download_root)
+    if name not in clip._MODELS:
+        return file
+    root = file.parent
     try:
         with warnings.catch_warnings():
             # It leaves closing its files to the garbage collector.

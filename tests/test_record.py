@@ -10,12 +10,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from dassl.data.datasets import Datum
-from experiment.details import few_shot_hash, write_predictions
+from experiment.data_hashes import few_shot_hash
+from experiment.details import write_predictions
 from experiment.record import forget_results
 from experiment.watch import RunWatch
 from tests.test_plugins import TRAINER, forgotten, tiles  # noqa: F401
 from tests.test_plugins import command as plugin_command
-from tests.toy_run import CLASSES, SAVE, build, classify, command
+from tests.toy_run import CLASSES, SAVE, build, classify, command, refused
 
 
 def run(arguments, folder) -> dict:
@@ -97,13 +98,19 @@ def test_eval_only_records_what_applies(trained, toy, tmp_path):
     assert len(read_predictions(tmp_path)) == 9
 
 
-def test_testing_in_the_folder_of_training_leaves_what_was_trained(toy, tmp_path):
+def test_testing_in_the_folder_of_training_leaves_what_was_trained(toy, tmp_path, capsys):
     run(command(toy, "MMRL", tmp_path), tmp_path)
-    kept = [(tmp_path / name).read_text() for name in ("config.yaml", "classes.json")]
+    names = ("config.yaml", "classes.json", "identity.json")
+    kept = [(tmp_path / name).read_text() for name in names]
     flags = ("--eval-only", "--model-dir", str(tmp_path))
     opts = ("DATASET.SUBSAMPLE_CLASSES", "new")
-    assert run(command(toy, "MMRL", tmp_path, *flags, opts=opts), tmp_path)["classes"] == "new"
-    assert kept == [(tmp_path / name).read_text() for name in ("config.yaml", "classes.json")]
+    arguments = command(toy, "MMRL", tmp_path, *flags, opts=opts)
+    message = refused(capsys, arguments)  # the result of training is not replaced
+    assert "DATASET.SUBSAMPLE_CLASSES: base there, new now" in message
+    assert "delete its results.json" in message
+    (tmp_path / "results.json").unlink()
+    assert run(arguments, tmp_path)["classes"] == "new"
+    assert kept == [(tmp_path / name).read_text() for name in names]
 
 
 def test_a_loader_that_shuffles_anew_gives_no_predictions(toy, tmp_path, capsys):

@@ -145,7 +145,7 @@ def test_a_lost_shard_and_a_lost_tensor_are_named(hugging_face, tmp_path):
     with pytest.raises(ValueError, match=rf"lacks {gone.name}, 1 of the \d shards"):
         frozen_clip.load(str(tmp_path / "x"))
     save_file({"a": torch.ones(1)}, gone)
-    with pytest.raises(ValueError, match=r"the shards of .* lack .*: get them again"):
+    with pytest.raises(ValueError, match=r"x lacks .*: get|does not hold the weights"):
         frozen_clip.load(str(tmp_path / "x"))
 
 

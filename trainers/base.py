@@ -250,6 +250,7 @@ class CLIPTrainer(TrainerX):
         self.source = (source.get("NAME", "ImageNet"), source.get("PATH", ""))
         state = self.public.own_names(read_checkpoint(path))
         load_strictly(self.method.learner, state, path, self._keys_of_axes())
+        self.checkpoint = path
         print(f"Loaded {path}")
 
     def _keys_of_axes(self) -> dict[str, list[str]]:

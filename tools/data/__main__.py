@@ -119,8 +119,8 @@ def run_weights(args: argparse.Namespace) -> int:
 
     print("By name:")
     for name in weights.names():
-        path = weights.kept(name)
-        print(f"  {name:18} {'downloaded on first use' if path is None else path}")
+        path = weights.weights_file(name)
+        print(f"  {name:18} {path if path.is_file() else 'downloaded on first use'}")
     print("From the Hugging Face hub, in the cache:")
     for name, size in hub.cached() or [("none", 0)]:
         print(f"  {name:50} {f'{size / 1e6:,.0f} MB' if size else ''}".rstrip())

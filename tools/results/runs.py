@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiment.reader import read_record
 from tools.results.logs import LogResult, read_head, read_log
 from tools.results.places import is_seed, natural_key, place_of
-from tools.results.records import read_record
 
 STATES = ("complete", "unfinished", "missing", "unreadable")
 HALVES = {"train_base": "base", "test_new": "new"}

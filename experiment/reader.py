@@ -5,7 +5,7 @@ import math
 import os
 from typing import Any
 
-from tools.results.exact import exact_metrics
+from experiment.exact import exact_metrics
 
 LARGEST = 16 << 20  # bytes; with 20,000 classes it is some 3 MiB
 _FURTHER = ("perclass_accuracy",)  # percentages that some runs have besides

@@ -1,0 +1,196 @@
+"""What a run is: its settings, the data and weights it reads, the trained weights it tests.
+
+It stands in `identity.json` from the start of a run, and in `results.json` when it has ended. Of
+older runs `config.yaml` alone says their settings.
+"""
+
+import hashlib
+import json
+import os
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from dassl.engine import SimpleTrainer
+from experiment.config import default_config, own_part, read_yaml
+from experiment.data_hashes import data_hash
+from experiment.flat import INCIDENTAL, flatten
+from experiment.reader import read_record
+from experiment.record import RESULTS, holds_checkpoints, write_atomically
+from frozen_clip import file_hash, weights_hash
+
+IDENTITY = "identity.json"
+BACKBONE = "MODEL.BACKBONE.NAME"
+HASHES = {"data_hash": "the data (SHA-256)", "weights_hash": "the weights of CLIP (SHA-256)"}
+MOST_LINES = 12  # of what differs
+
+Identity = dict[str, Any]
+Settings = dict[str, Any]
+
+
+def settings_of(cfg: CfgNode) -> Settings:
+    """The flat config, without what can change no result."""
+    flat = flatten(yaml.safe_load(own_part(cfg).dump()))
+    return {key: value for key, value in sorted(flat) if key not in INCIDENTAL}
+
+
+def default_settings(plugins: list[str]) -> Settings:
+    """What every key is where nobody says anything."""
+    return dict(flatten(yaml.safe_load(default_config(plugins).dump())))
+
+
+def planned(cfg: CfgNode, args: Namespace) -> Identity:
+    """What is known of a run before anything is read but its config."""
+    trained, why = trained_in(args.model_dir) if args.eval_only else (None, None)
+    return {
+        "eval_only": args.eval_only,
+        "load_epoch": args.load_epoch if args.eval_only else None,
+        "settings": settings_of(cfg),
+        "weights_hash": weights_hash(cfg.MODEL.BACKBONE.NAME),
+        "trained": trained,
+        "trained_note": why,
+    }
+
+
+def identity_of(trainer: SimpleTrainer, args: Namespace) -> Identity:
+    """All of it, of a trainer that is built and has loaded what it tests."""
+    found = planned(trainer.cfg, args)
+    if not trainer.get_model_names():  # nothing was trained
+        found |= {"trained": None, "trained_note": None}
+    found["data_hash"] = data_hash(trainer, trains=not args.eval_only)
+    found["checkpoint"], found["checkpoint_hash"] = None, None
+    checkpoint = getattr(trainer, "checkpoint", None) if args.eval_only else None
+    if checkpoint is not None:
+        found["checkpoint"] = checkpoint_facts(checkpoint, Path(trainer.cfg.OUTPUT_DIR))
+        found["checkpoint_hash"] = file_hash(checkpoint)
+    return found | {"fingerprint": fingerprint(found)}
+
+
+def trained_in(directory: str) -> tuple[Identity | None, str | None]:
+    """What a folder says of the training of the weights in it; else None, and why."""
+    if not directory:
+        return None, None
+    found = of_training(Path(directory))
+    if not found:
+        return None, f"{directory} has neither {IDENTITY} nor config.yaml: it does not say"
+    keys = ("settings", "data_hash", "weights_hash", "fingerprint")
+    return {key: found.get(key) for key in keys}, None
+
+
+def of_training(folder: Path) -> Identity:
+    """The identity of the run whose weights a folder holds, as far as it is known."""
+    with suppress(OSError, ValueError):
+        found = json.loads((folder / IDENTITY).read_bytes())
+        if isinstance(found, dict) and isinstance(found.get("settings"), dict):
+            return found
+    file = folder / "config.yaml"
+    return {"settings": dict(flatten(read_yaml(file)))} if file.is_file() else {}
+
+
+def of_result(folder: Path) -> Identity:
+    """The identity of the run whose result a folder holds; {} where it holds none."""
+    try:
+        record, metrics = read_record(folder / RESULTS)
+    except (OSError, ValueError):
+        return {}
+    if not metrics:
+        return {}
+    return record if isinstance(record.get("settings"), dict) else record | of_training(folder)
+
+
+def write_identity(identity: Identity, directory: Path) -> None:
+    """Save it; a run that is continued keeps it."""
+    write_atomically(directory / IDENTITY, json.dumps(identity, indent=1))
+
+
+def checkpoint_facts(file: Path, directory: Path) -> dict[str, Any]:
+    """Where a checkpoint is, seen from the run's folder, and what tells at once that it changed."""
+    stat = file.stat()
+    where = os.path.relpath(file, directory)
+    return {"file": where, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def fingerprint(identity: Identity) -> str:
+    """One hash of settings, data, weights and training: equal for runs that are repetitions.
+
+    Where the weights are known it does not matter how their file is called. Where nothing is known
+    of a training the file that was tested stands for it.
+    """
+    settings, trained = dict(identity["settings"]), identity["trained"] or {}
+    if identity["weights_hash"]:
+        settings.pop(BACKBONE, None)
+    parts = [settings, identity["data_hash"], identity["weights_hash"]]
+    parts += [identity["eval_only"], identity["load_epoch"]]
+    parts += [trained.get("fingerprint") or trained or identity["checkpoint_hash"]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+# Whether a folder holds the run that is asked for
+
+
+def check_continues(now: Identity, directory: Path, defaults: Callable[[], Settings]) -> None:
+    """ValueError when `directory` holds another run, whose weights would be resumed or whose
+    result would be replaced. `defaults`: what every key is where nobody says anything."""
+    if differ := differences(held(directory, now), now, defaults):
+        result, folder = f"its {RESULTS}, if you do not need it", "that folder to start afresh"
+        remedy = f"Choose another --output-dir, or delete {result if now['eval_only'] else folder}"
+        raise ValueError(another(directory, differ) + remedy)
+
+
+def held(directory: Path, now: Identity) -> Identity:
+    """The run in a folder that `now` would continue or replace; {} if there is none."""
+    if not now["eval_only"] and holds_checkpoints(directory):
+        return of_training(directory) | {"eval_only": False}
+    return of_result(directory)
+
+
+def another(directory: Path, differ: list[str]) -> str:
+    """The first words of a refusal."""
+    lines = differ[:MOST_LINES]
+    if more := len(differ) - len(lines):
+        lines.append(f"and {more} more")
+    start = f"{directory} already holds a run with another config:"
+    return f"{start} {lines[0]}. " if len(lines) == 1 else "\n  ".join([start, *lines]) + "\n"
+
+
+def differences(there: Identity, now: Identity, defaults: Callable[[], Settings]) -> list[str]:
+    """A line for all that differs between two runs; what is known of one alone does not."""
+    lines = []
+    if there.get("settings") and now.get("settings"):
+        lines += _settings(there, now, defaults)
+    for key, words in HASHES.items():
+        if there.get(key) and now.get(key) and there[key] != now[key]:
+            lines.append(f"{words}: {there[key][:12]} there, {now[key][:12]} now")
+    for key in ("eval_only", "load_epoch"):
+        if key in there and there[key] != now.get(key):
+            lines.append(f"{key}: {there[key]} there, {now.get(key)} now")
+    if there.get("trained") and now.get("trained"):
+        more = differences(there["trained"], now["trained"], defaults)
+        lines += [f"tests weights that were trained with {line}" for line in more]
+    return lines
+
+
+def _settings(there: Identity, now: Identity, defaults: Callable[[], Settings]) -> list[str]:
+    before, after = there["settings"], now["settings"]
+    keys = (before.keys() | after.keys()) - INCIDENTAL
+    weights = there.get("weights_hash")
+    if weights and weights == now.get("weights_hash"):
+        keys -= {BACKBONE}  # the same under another name
+    differ = sorted(key for key in keys if before.get(key) != after.get(key))
+    # A key that is new since then has changed nothing as long as it has its default.
+    new = {key for key in differ if key not in before and defaults().get(key) == after[key]}
+    return [
+        f"{key}: {_shown(before, key)} there, {_shown(after, key)} now"
+        for key in differ
+        if key not in new
+    ]
+
+
+def _shown(settings: Settings, key: str) -> object:
+    value = settings.get(key, "no such key")
+    return value if value != "" else "''"
