@@ -39,8 +39,7 @@ def refuse_others(node: Json, neutral: Json, free: Iterable[str], where: str) ->
         if key not in free and (key not in neutral or value != neutral[key]):
             raise ValueError(
                 f"{where} has {key} {value!r:.80}, with which a model computes something else than "
-                "OpenAI's CLIP: frozen_clip cannot. Zero-shot CLIP takes models of open_clip as "
-                "MODEL.BACKBONE.NAME open_clip:ARCHITECTURE/PATH; other methods need a plain CLIP"
+                "OpenAI's CLIP: it cannot be used here. Take another model, such as ViT-B/16"
             )
 
 
@@ -148,8 +147,7 @@ def hugging_face_config(path: Path) -> Config:
     if kind != "clip":
         raise ValueError(
             f"{path} is the config of another architecture, model_type {kind!r}; needed is a "
-            "whole CLIP, 'clip' (CLIPModel). Take another model; zero-shot CLIP takes some others "
-            "as MODEL.BACKBONE.NAME open_clip:ARCHITECTURE/PATH"
+            "whole CLIP, 'clip' (CLIPModel). Take another model, such as ViT-B/16"
         )
     get_vision = _getter(content, "vision", path)
     get_text = _getter(content, "text", path)

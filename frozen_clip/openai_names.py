@@ -71,9 +71,8 @@ def _check_is_clip(state: StateDict, source: str) -> None:
     )
     if timm or "logit_bias" in state:
         raise ValueError(
-            f"{source} holds a model of another kind than OpenAI's CLIP, such as SigLIP, whose "
-            "layers cannot be edited. Zero-shot CLIP takes it as MODEL.BACKBONE.NAME "
-            "open_clip:ARCHITECTURE/PATH; other methods need a CLIP, for example ViT-B/16"
+            f"{source} holds a model of another kind than OpenAI's CLIP, such as SigLIP: its "
+            "layers are others, and cannot be edited. Take a CLIP, such as ViT-B/16"
         )
     if vision != text:
         has, lacks = ("vision", "text") if vision else ("text", "vision")

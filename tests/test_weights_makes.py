@@ -21,6 +21,8 @@ from tests.toy_run import command, refused
 from tests.wrong.backbones import OPEN_CLIP
 from tools.benchmark import plain
 from tools.data.__main__ import main as data_tool
+from tools.predict import load
+from tools.predict.__main__ import main as predict
 
 SIZES = {"layers": (2, 2), "vision_width": 128}
 MODEL = plain.random_clip(**SIZES)
@@ -169,6 +171,25 @@ def test_a_config_that_prepares_images_otherwise_is_refused(toy, tmp_path, capsy
     record = json.loads((tmp_path / "out/results.json").read_text())["clip"]
     assert record["heads"] == {"vision": 2, "text": 4} and len(record["sha256"]) == 64
     assert record["source"] == str(tmp_path / "clip" / "open_clip_config.json")
+
+
+def test_prediction_and_export_compute_as_the_run_did(toy, tmp_path, picture, capsys):
+    """A CLIP with GELU and other heads, in training, prediction and the exported graph."""
+    model = plain.random_clip(layers=(4, 3))
+    facts.apply(model, "gelu", (2, 4))
+    torch.save(described(model), tmp_path / "gelu.pt")
+    opts = ("MODEL.BACKBONE.NAME", str(tmp_path / "gelu.pt"))
+    assert train.main(command(toy, "MMRL", tmp_path / "run", opts=opts)) == 0
+    classifier = load(tmp_path / "run")
+    assert classifier.method.clip.origin["heads"] == {"vision": 2, "text": 4}
+    kept = load(tmp_path / "run").logits(picture)
+    assert torch.equal(classifier.logits(picture), kept)
+    facts.apply(classifier.method.clip.clip, "gelu", (1, 1))
+    assert not torch.allclose(classifier.logits(picture), kept, atol=1e-2)
+    flags = ["--model-dir", str(tmp_path / "run"), "--export", str(tmp_path / "exported")]
+    assert predict(flags) == 0  # which compares the graph with the method
+    record = json.loads((tmp_path / "run/results.json").read_text())["clip"]
+    assert (record["activation"], record["source"]) == ("gelu", str(tmp_path / "gelu.pt"))
 
 
 def test_every_word_of_open_clips_configs_is_known():

@@ -104,7 +104,7 @@ BACKBONES = (
             FILE,
             saved(lambda: {"visual.trunk.a": torch.ones(1), "text.b": torch.ones(1)}),
         ),
-        *("another kind .*SigLIP", "open_clip:ARCHITECTURE/PATH"),
+        *("another kind .*SigLIP", "Take a CLIP"),
     ),
     wrong("runs code", FILE, saved(lambda: Hostile(Path("owned"))), "could not be read", "Allowed"),
     wrong("config of other layers", FOLDER, open_clip(**vision(layers=2)), "layers 2, .* of 1"),
