@@ -34,7 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--dataset-config-file", default="", help="YAML of the data set")
     add("--trainer", help="name of the method (TRAINER.NAME)")
     add("--plugin", action="append", default=[], help="file with a method or data set; repeatable")
-    add("--backbone", help="CLIP: a name, a file or 'small' (MODEL.BACKBONE.NAME)")
+    add("--backbone", help="CLIP: a name, file, directory or 'small' (MODEL.BACKBONE.NAME)")
     add("--head", help="name of a head (MODEL.HEAD.NAME)")
     add("--train-epoch", type=int, help="number of epochs (OPTIM.MAX_EPOCH)")
     add("--eval-only", action="store_true", help="test only, with the weights of --model-dir")

@@ -38,7 +38,7 @@ def refuse_others(node: Json, neutral: Json, free: Iterable[str], where: str) ->
     for key, value in node.items():
         if key not in free and (key not in neutral or value != neutral[key]):
             raise ValueError(
-                f"{where} has {key} {value!r:.80}, with which a model computes something else than "
+                f"{where} has {key} {value!r:.80}, with which something else is computed than by "
                 "OpenAI's CLIP: it cannot be used here. Take another model, such as ViT-B/16"
             )
 
@@ -119,7 +119,7 @@ def open_clip_config(path: Path) -> Config:
                 "transformer_width": ("text_cfg.width", text.get("width", 512)),
                 "transformer_layers": ("text_cfg.layers", text.get("layers", 12)),
             },
-            _open_clip_images(content.get("preprocess_cfg") or {}),
+            _open_clip_images(content.get("preprocess_cfg") or {}, f"{path}, preprocess_cfg,"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -131,7 +131,9 @@ def _square(size: object) -> object:
     return size[0] if isinstance(size, list) and len(set(size)) == 1 else size
 
 
-def _open_clip_images(node: Json) -> Preprocessing:
+def _open_clip_images(node: Json, where: str) -> Preprocessing:
+    free = ("size", "mean", "std", "interpolation", "fill_color")
+    refuse_others(node, {"mode": "RGB", "resize_mode": "shortest"}, free, where)
     mean, std = node.get("mean"), node.get("std")
     return Preprocessing(mean and tuple(mean), std and tuple(std), node.get("interpolation"))
 

@@ -106,9 +106,10 @@ def weights_file(name: str, download_root: str | os.PathLike[str] | None = None)
         return SMALL_FILE
     if name.startswith(hub.PREFIX):
         return hub.fetch(name, download=False)
-    if os.path.exists(name):
+    known = name in clip.available_models() and not os.path.isfile(name)
+    if os.path.exists(name) and not known:  # a directory may be called RN50
         return Path(name)
-    if name not in clip.available_models():
+    if not known:
         close = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
@@ -134,7 +135,7 @@ def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
     if name.startswith(hub.PREFIX):
         return hub.fetch(name)
     file = weights_file(name, download_root)
-    if name not in clip._MODELS:
+    if file == Path(name):
         return file
     root = file.parent
     try:

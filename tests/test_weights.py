@@ -90,6 +90,12 @@ def test_download_that_fails_says_what_to_do(server, tmp_path):
         frozen_clip.load("ViT-gone", download_root=tmp_path)
 
 
+def test_a_directory_called_like_a_name_does_not_hide_it(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ViT-tiny").mkdir()
+    assert_is_model(frozen_clip.load("ViT-tiny", download_root=tmp_path / "cache"))
+
+
 def test_unknown_name_lists_what_is_allowed():
     with pytest.raises(ValueError, match=r"Did you mean 'ViT-B/16'\?.*small, RN50.*ViT-L/14"):
         frozen_clip.load("vit-b/16")

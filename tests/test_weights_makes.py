@@ -17,7 +17,7 @@ import frozen_clip
 import train
 from frozen_clip import configs, described, facts, hub
 from frozen_clip.weights import build
-from tests.toy_run import command, refused
+from tests.toy_run import REPO, command, refused
 from tests.wrong.backbones import OPEN_CLIP
 from tools.benchmark import plain
 from tools.data.__main__ import main as data_tool
@@ -92,6 +92,16 @@ def test_a_file_can_say_it_itself(tmp_path, kind):
     else:
         save_file(STATE, file, metadata={"activation": "gelu", "heads": "4,2"})
     same(frozen_clip.load(str(file)), "gelu", (4, 2))
+
+
+def test_what_the_docs_say_of_a_file_that_says_nothing_is_enough(tmp_path, monkeypatch):
+    torch.save(STATE, tmp_path / "mine.pt")
+    with pytest.raises(ValueError, match=r"See docs/weights\.md"):
+        frozen_clip.load(str(tmp_path / "mine.pt"))
+    text = (REPO / "docs" / "weights.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    exec(text.partition("```python\n")[2].partition("```")[0].replace("[12, 8]", "[2, 1]"), {})
+    same(frozen_clip.load("mine.pt"), "quick_gelu", (2, 1))
 
 
 # Hugging Face

@@ -31,11 +31,11 @@ def saved(make: Callable[[], object]) -> Callable[[Path], None]:
     return lambda folder: torch.save(make(), folder / "clip.pt")
 
 
-def open_clip(**change: object) -> Callable[[Path], None]:
+def open_clip(images: dict | None = None, **change: object) -> Callable[[Path], None]:
     """A directory of open_clip's whose config says something else."""
 
     def write(folder: Path) -> None:
-        config = {"model_cfg": {**OPEN_CLIP, **change}}
+        config = {"model_cfg": {**OPEN_CLIP, **change}, "preprocess_cfg": images}
         (folder / "open_clip_config.json").write_text(json.dumps(config))
         save_file(state(), folder / "open_clip_model.safetensors")
 
@@ -115,6 +115,7 @@ BACKBONES = (
     wrong("with another pooling", FOLDER, open_clip(**vision(pool_type="avg")), "pool_type 'avg'"),
     wrong("with unknown words", FOLDER, open_clip(**text(rotary=True)), "rotary True"),
     wrong("another tokenizer", FOLDER, open_clip(**text(vocab_size=32000)), "vocab_size 32000"),
+    wrong("squashed images", FOLDER, open_clip({"resize_mode": "squash"}), "resize_mode 'squash'"),
     wrong("no config", FOLDER, open_clip(vision_cfg=None), "no config of open_clip's", "get"),
     wrong(
         *("another architecture", FOLDER, hugging_face(model_type="siglip"), "model_type 'siglip'"),
