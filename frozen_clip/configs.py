@@ -106,9 +106,9 @@ def open_clip_config(path: Path) -> Config:
         width, layers = vision.get("width", 768), vision.get("layers", 12)
         inner = width * 32 if isinstance(layers, list) else width  # of a ResNet's attention
         heads = inner // vision.get("head_width", 64), text.get("heads", 8)
-        activation = "quick_gelu" if model.get("quick_gelu", False) else "gelu"
+        activation = {True: "quick_gelu", False: "gelu"}[model.get("quick_gelu", False)]
         return Config(
-            Facts(activation, heads, str(path)),
+            Facts(activation, _checked(heads), str(path)),
             {
                 "embed_dim": ("embed_dim", model["embed_dim"]),
                 "image_resolution": ("image_size", _square(vision.get("image_size", 224))),
@@ -121,10 +121,16 @@ def open_clip_config(path: Path) -> Config:
             },
             _open_clip_images(content.get("preprocess_cfg") or {}, f"{path}, preprocess_cfg,"),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(
             f"{path} is no config of open_clip's ({error!r}): get the file again"
         ) from error
+
+
+def _checked(heads: tuple[Any, Any]) -> tuple[int, int]:
+    if not all(isinstance(count, int) and count > 0 for count in heads):
+        raise TypeError(f"heads {heads}")
+    return heads
 
 
 def _square(size: object) -> object:
@@ -160,8 +166,10 @@ def hugging_face_config(path: Path) -> Config:
             f"{', '.join(ACTIVATIONS)} in both towers: take another model"
         )
     heads = get_vision("num_attention_heads", 12), get_text("num_attention_heads", 8)
-    if not all(isinstance(count, int) and count > 0 for count in heads):
-        raise ValueError(f"{path} has num_attention_heads {heads}: they must be whole numbers")
+    try:
+        heads = _checked(heads)
+    except TypeError as error:
+        raise ValueError(f"{path} has attention {error}: get the file again") from error
     _check_hugging_face(get_vision, get_text, path)
     images = _hugging_face_images(path.with_name("preprocessor_config.json"))
     expected: dict[str, tuple[str, object]] = {
@@ -219,5 +227,8 @@ def _hugging_face_images(path: Path) -> Preprocessing:
         return Preprocessing()
     node = read_json(path)
     mean, std = node.get("image_mean"), node.get("image_std")
-    interpolation = RESAMPLE.get(node.get("resample", -1))
-    return Preprocessing(mean and tuple(mean), std and tuple(std), interpolation)
+    try:
+        interpolation = RESAMPLE.get(node.get("resample", -1))
+        return Preprocessing(mean and tuple(mean), std and tuple(std), interpolation)
+    except TypeError as error:
+        raise ValueError(f"{path} does not describe images ({error}): get it again") from error

@@ -57,7 +57,7 @@ def read(place: Path) -> Weights:
 
 def _files(place: Path) -> _Place:
     if place.is_file():
-        return _Place([place], _config_of(place))
+        return _Place(_shards(place), _config_of(place))
     for config, (_, names) in KINDS.items():
         for name in names:
             if (place / config).is_file() and (place / name).is_file():

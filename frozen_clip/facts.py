@@ -74,33 +74,39 @@ def settle(
     widths: of the vision and of the text tower, whose heads share them
     """
     default = (widths[0] // 64, widths[1] // 64)
-    given = _pair(list(heads)) if heads else None
-    if activation not in ("", *ACTIVATIONS) or (heads and given is None):
-        raise ValueError(
-            f"activation is {activation!r} and heads are {heads}; allowed are "
-            f"{' or '.join(ACTIVATIONS)}, and the heads of the vision and of the text tower"
-        )
+    given = _given(activation, heads)
     if found is None:
         if not activation or given is None:
             raise ValueError(_unknown(name, default))
         found = Facts(activation, given, "MODEL.BACKBONE.ACTIVATION and MODEL.BACKBONE.HEADS")
-    found = found._replace(heads=found.heads or default)
-    for key, mine, its in (
-        ("ACTIVATION", activation, found.activation),
-        ("HEADS", given, found.heads),
-    ):
-        if mine and mine != its:
-            raise ValueError(
-                f"MODEL.BACKBONE.{key} is {mine}, but {name} has {its} ({found.source}): leave "
-                "the key out"
-            )
-    for tower, count, width in zip(("vision", "text"), found.heads or default, widths, strict=True):
+    its_heads = found.heads or default
+    _check_agrees("ACTIVATION", activation, found.activation, name, found.source)
+    _check_agrees("HEADS", given, its_heads, name, found.source)
+    for tower, count, width in zip(("vision", "text"), its_heads, widths, strict=True):
         if width % count:
             raise ValueError(
                 f"{name} cannot have {count} heads in its {tower} tower, which is {width} wide "
                 f"({found.source}): the width must be a multiple of them"
             )
-    return found
+    return found._replace(heads=its_heads)
+
+
+def _given(activation: str, heads: Sequence[int]) -> tuple[int, int] | None:
+    """The user's heads, if there are any; ValueError for what cannot be."""
+    pair = _pair(list(heads))
+    if activation not in ("", *ACTIVATIONS) or (heads and pair is None):
+        raise ValueError(
+            f"activation is {activation!r} and heads are {heads}; allowed are "
+            f"{' or '.join(ACTIVATIONS)}, and the heads of the vision and of the text tower"
+        )
+    return pair
+
+
+def _check_agrees(key: str, given: object, its: object, name: str, source: str) -> None:
+    if given and given != its:
+        raise ValueError(
+            f"MODEL.BACKBONE.{key} is {given}, but {name} has {its} ({source}): leave the key out"
+        )
 
 
 def _unknown(name: str, default: tuple[int, int]) -> str:
@@ -117,7 +123,7 @@ def _unknown(name: str, default: tuple[int, int]) -> str:
 
 def apply(model: CLIP, activation: str, heads: tuple[int, int]) -> None:
     """Let a CLIP compute with this activation and these heads of the vision and text tower."""
-    from clip.model import ModifiedResNet
+    from clip.model import ModifiedResNet, QuickGELU
 
     vision, text = heads
     blocks = [(block, text) for block in model.transformer.resblocks]
@@ -127,8 +133,7 @@ def apply(model: CLIP, activation: str, heads: tuple[int, int]) -> None:
         blocks += [(block, vision) for block in model.visual.transformer.resblocks]
     for block, count in blocks:
         block.attn.num_heads, block.attn.head_dim = count, block.attn.embed_dim // count
-        if activation == "gelu":
-            block.mlp.gelu = nn.GELU()
+        block.mlp.gelu = nn.GELU() if activation == "gelu" else QuickGELU()
 
 
 def read_off(model: CLIP) -> tuple[str, tuple[int, int]]:

@@ -47,9 +47,9 @@ class _Repository:
                 file = self._get(name)
                 if file is None:
                     continue
-                if name.endswith(".index.json"):
-                    for shard in sorted(set(read_json(file).get("weight_map", {}).values())):
-                        self._get(str(shard))
+                table = read_json(file).get("weight_map") if name.endswith(".json") else None
+                for shard in sorted(set(map(str, table.values()))) if table else ():
+                    self._get(shard)
                 self._get(BESIDE)
                 return file.parent
         raise OSError(
@@ -82,8 +82,8 @@ class _Repository:
                 return None
             raise OSError(
                 f"{self.name} is not in the cache, and the Hugging Face hub could not be reached "
-                f"({_reason(error)}). Try again with a network, or put the directory here and give "
-                "its path"
+                f"({_reason(error)}). Try again with a network, set HF_HUB_OFFLINE=1 if all of it "
+                "was downloaded before, or give the path of a directory"
             ) from error
         except EntryNotFoundError:
             return None

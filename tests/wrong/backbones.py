@@ -116,6 +116,9 @@ BACKBONES = (
     wrong("with unknown words", FOLDER, open_clip(**text(rotary=True)), "rotary True"),
     wrong("another tokenizer", FOLDER, open_clip(**text(vocab_size=32000)), "vocab_size 32000"),
     wrong("squashed images", FOLDER, open_clip({"resize_mode": "squash"}), "resize_mode 'squash'"),
+    wrong("heads in words", FOLDER, open_clip(**text(heads="eight")), "no config .*eight", "get"),
+    wrong("heads of no width", FOLDER, open_clip(**vision(head_width=0)), "no config", "get"),
+    wrong("perhaps QuickGELU", FOLDER, open_clip(quick_gelu="maybe"), "no config .*maybe", "get"),
     wrong("no config", FOLDER, open_clip(vision_cfg=None), "no config of open_clip's", "get"),
     wrong(
         *("another architecture", FOLDER, hugging_face(model_type="siglip"), "model_type 'siglip'"),

@@ -10,8 +10,6 @@ from yacs.config import CfgNode
 
 from .distributed import world_size
 
-KINDS = ("cuda", "xpu", "mps")
-
 
 def accelerator() -> str | None:
     """Return the kind of accelerator that is there, CUDA first; None if there is none."""
