@@ -67,8 +67,9 @@ def settle(
     heads: Sequence[int],
     name: str,
     widths: tuple[int, int],
-) -> Facts:
-    """The facts, from the model or from the user; ValueError for none, and for two that differ.
+) -> tuple[str, tuple[int, int], str]:
+    """Activation, heads and who says so, the model or the user; ValueError where neither does, or
+    the two differ.
 
     activation, heads: the user's; empty where nothing was given
     widths: of the vision and of the text tower, whose heads share them
@@ -88,7 +89,7 @@ def settle(
                 f"{name} cannot have {count} heads in its {tower} tower, which is {width} wide "
                 f"({found.source}): the width must be a multiple of them"
             )
-    return found._replace(heads=its_heads)
+    return found.activation, its_heads, found.source
 
 
 def _given(activation: str, heads: Sequence[int]) -> tuple[int, int] | None:

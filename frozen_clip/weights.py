@@ -75,8 +75,8 @@ def _settled(found: Weights, name: str, activation: str, heads: Sequence[int]) -
     """The model, computing as it was trained to, and who says how that is."""
     model = build(found.state, name, found.expected)
     settled = facts.settle(found.facts, activation, heads, name, _widths(model))
-    facts.apply(model, settled.activation, settled.heads or facts.read_off(model)[1])
-    return model, settled.source
+    facts.apply(model, settled[0], settled[1])
+    return model, settled[2]
 
 
 def _widths(model: CLIP) -> tuple[int, int]:

@@ -82,11 +82,11 @@ def wake(model):
     return model.eval().requires_grad_(False)
 
 
-def open_clip_directory(name, folder):
+def open_clip_directory(name, folder, vision_layers=LAYERS):
     """A directory as open_clip's are on the hub, of a model with few layers; and the model."""
     config = open_clip.get_model_config(name)
-    for tower in ("vision_cfg", "text_cfg"):
-        config[tower] = {**config[tower], "layers": LAYERS}
+    for tower, layers in (("vision_cfg", vision_layers), ("text_cfg", LAYERS)):
+        config[tower] = {**config[tower], "layers": layers}
     model = wake(open_clip.CLIP(**config))
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
@@ -100,7 +100,7 @@ def cases(names, activations, quick):
     return [pytest.param(*pair, marks=[] if pair in quick else slow) for pair in pairs]
 
 
-QUICK = {("ViT-B-32", "-quickgelu"), ("ViT-B-16", ""), ("ViT-L-14", ""), ("ViT-H-14", "")}
+QUICK = {("ViT-B-32", "-quickgelu"), ("ViT-B-16", ""), ("ViT-H-14", "")}
 
 
 @pytest.mark.parametrize(("name", "activation"), cases(OPEN_CLIP, ("", "-quickgelu"), QUICK))
@@ -115,6 +115,16 @@ def test_open_clip(name, activation, tmp_path):
         model.encode_image,
         model.encode_text,
     )
+
+
+def test_a_resnet_of_open_clip(tmp_path):
+    model = open_clip_directory("RN50", tmp_path, vision_layers=[1, 1, 1, 1])
+    clip = frozen_clip.load(str(tmp_path))
+    assert clip.origin["heads"] == {"vision": 32, "text": 8}
+    images, prompts = torch.randn(2, 3, 224, 224), clip.prompts(NAMES, "X X X {}.")
+    with torch.no_grad():
+        assert_close(clip.encode_image(images), model.encode_image(images))
+        assert_close(clip.encode_text(prompts), model.encode_text(prompts.ids_CL))
 
 
 def hugging_face_model(name, activation):
