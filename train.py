@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     made = missing_folders(output)
     try:
         with output_lock(output):
-            check_same(args, planned(cfg, args), output)  # a run that ends now may change that
+            check_same(args, cfg, planned(cfg, args))  # a run that ends now may change that
             barrier()
             run_alone(args, cfg, notes, start)
     finally:
@@ -147,11 +147,16 @@ def check_data(cfg) -> None:
         check_present(cfg)
 
 
-def check_same(args: argparse.Namespace, identity: dict, output: Path) -> None:
-    """ValueError if the folder holds another run."""
+def check_same(args: argparse.Namespace, cfg, identity: dict) -> None:
+    """ValueError if the folder of the run, or of the one it continues, holds another run."""
     from experiment.identity import check_continues, default_settings
+    from experiment.record import holds_checkpoints
 
-    check_continues(identity, output, cache(lambda: default_settings(args.plugin)))
+    output, defaults = Path(cfg.OUTPUT_DIR), cache(lambda: default_settings(args.plugin))
+    check_continues(identity, output, defaults)
+    if cfg.RESUME and not args.eval_only and not holds_checkpoints(output):
+        remedy = "Continue it with its own settings, or leave out --resume to train afresh"
+        check_continues(identity, Path(cfg.RESUME), defaults, remedy)
 
 
 def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
@@ -180,7 +185,7 @@ def prepare(args: argparse.Namespace, cfg):
     if args.eval_only:
         load_weights(trainer, args)
     identity = identity_of(trainer, args)
-    check_same(args, identity, Path(cfg.OUTPUT_DIR))  # now with the data
+    check_same(args, cfg, identity)  # now with the data
     return trainer, identity
 
 

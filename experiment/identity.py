@@ -20,7 +20,7 @@ from dassl.engine import SimpleTrainer
 from experiment.config import default_config, own_part, read_yaml
 from experiment.data_hashes import data_hash
 from experiment.flat import INCIDENTAL, flatten
-from experiment.reader import read_record
+from experiment.reader import read_object, read_record
 from experiment.record import RESULTS, holds_checkpoints, write_atomically
 from frozen_clip import file_hash, weights_hash
 
@@ -45,11 +45,15 @@ def default_settings(plugins: list[str]) -> Settings:
 
 
 def planned(cfg: CfgNode, args: Namespace) -> Identity:
-    """What is known of a run before anything is read but its config."""
+    """What is known of a run before anything is read but its config.
+
+    root: of the data, which changes no result as long as `data_hash` is the same
+    """
     trained, why = trained_in(args.model_dir) if args.eval_only else (None, None)
     return {
         "eval_only": args.eval_only,
         "load_epoch": args.load_epoch if args.eval_only else None,
+        "root": os.path.abspath(cfg.DATASET.ROOT),
         "settings": settings_of(cfg),
         "weights_hash": weights_hash(cfg.MODEL.BACKBONE.NAME),
         "trained": trained,
@@ -65,7 +69,7 @@ def identity_of(trainer: SimpleTrainer, args: Namespace) -> Identity:
     found["data_hash"] = data_hash(trainer, trains=not args.eval_only)
     found["checkpoint"], found["checkpoint_hash"] = None, None
     checkpoint = getattr(trainer, "checkpoint", None) if args.eval_only else None
-    if checkpoint is not None:
+    if isinstance(checkpoint, Path):  # a plugin has none
         found["checkpoint"] = checkpoint_facts(checkpoint, Path(trainer.cfg.OUTPUT_DIR))
         found["checkpoint_hash"] = file_hash(checkpoint)
     return found | {"fingerprint": fingerprint(found)}
@@ -85,11 +89,13 @@ def trained_in(directory: str) -> tuple[Identity | None, str | None]:
 def of_training(folder: Path) -> Identity:
     """The identity of the run whose weights a folder holds, as far as it is known."""
     with suppress(OSError, ValueError):
-        found = json.loads((folder / IDENTITY).read_bytes())
-        if isinstance(found, dict) and isinstance(found.get("settings"), dict):
+        found = read_object(folder / IDENTITY)
+        if isinstance(found.get("settings"), dict):
             return found
     file = folder / "config.yaml"
-    return {"settings": dict(flatten(read_yaml(file)))} if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    return {"settings": json.loads(json.dumps(dict(flatten(read_yaml(file))), default=str))}
 
 
 def of_result(folder: Path) -> Identity:
@@ -133,18 +139,20 @@ def fingerprint(identity: Identity) -> str:
 # Whether a folder holds the run that is asked for
 
 
-def check_continues(now: Identity, directory: Path, defaults: Callable[[], Settings]) -> None:
+def check_continues(
+    now: Identity, directory: Path, defaults: Callable[[], Settings], remedy: str = ""
+) -> None:
     """ValueError when `directory` holds another run, whose weights would be resumed or whose
     result would be replaced. `defaults`: what every key is where nobody says anything."""
-    if differ := differences(held(directory, now), now, defaults):
+    if differ := differences(held(directory, now["eval_only"]), now, defaults):
         result, folder = f"its {RESULTS}, if you do not need it", "that folder to start afresh"
-        remedy = f"Choose another --output-dir, or delete {result if now['eval_only'] else folder}"
-        raise ValueError(another(directory, differ) + remedy)
+        choose = f"Choose another --output-dir, or delete {result if now['eval_only'] else folder}"
+        raise ValueError(another(directory, differ) + (remedy or choose))
 
 
-def held(directory: Path, now: Identity) -> Identity:
-    """The run in a folder that `now` would continue or replace; {} if there is none."""
-    if not now["eval_only"] and holds_checkpoints(directory):
+def held(directory: Path, tests: bool) -> Identity:
+    """The run in a folder that another would continue or, if it `tests`, replace; {}: none."""
+    if not tests and holds_checkpoints(directory):
         return of_training(directory) | {"eval_only": False}
     return of_result(directory)
 
@@ -161,15 +169,15 @@ def another(directory: Path, differ: list[str]) -> str:
 def differences(there: Identity, now: Identity, defaults: Callable[[], Settings]) -> list[str]:
     """A line for all that differs between two runs; what is known of one alone does not."""
     lines = []
-    if there.get("settings") and now.get("settings"):
+    if now.get("settings") and isinstance(there.get("settings") or None, dict):
         lines += _settings(there, now, defaults)
     for key, words in HASHES.items():
         if there.get(key) and now.get(key) and there[key] != now[key]:
-            lines.append(f"{words}: {there[key][:12]} there, {now[key][:12]} now")
+            lines.append(f"{words}: {there[key]!s:.12} there, {now[key]!s:.12} now")
     for key in ("eval_only", "load_epoch"):
         if key in there and there[key] != now.get(key):
             lines.append(f"{key}: {there[key]} there, {now.get(key)} now")
-    if there.get("trained") and now.get("trained"):
+    if isinstance(there.get("trained"), dict) and now.get("trained"):
         more = differences(there["trained"], now["trained"], defaults)
         lines += [f"tests weights that were trained with {line}" for line in more]
     return lines
@@ -191,6 +199,5 @@ def _settings(there: Identity, now: Identity, defaults: Callable[[], Settings]) 
     ]
 
 
-def _shown(settings: Settings, key: str) -> object:
-    value = settings.get(key, "no such key")
-    return value if value != "" else "''"
+def _shown(settings: Settings, key: str) -> str:
+    return f"{settings.get(key, 'no such key')!s:.80}" or "''"

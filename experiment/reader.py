@@ -17,17 +17,26 @@ def read_record(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
     Keys that are not known here are kept and disturb nothing. Raises OSError when the file cannot
     be read, ValueError when it is damaged, lacks something, or contradicts itself.
     """
+    record = read_object(path)
+    try:
+        return record, _metrics(record)
+    except OverflowError as error:
+        raise ValueError(f"it is damaged: {error}") from error
+
+
+def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object in a JSON file of a run; errors as of `read_record`."""
     with open(path, "rb") as file:
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise ValueError("it is larger than any results file")
     try:
         record = json.loads(content)
-        if not isinstance(record, dict):
-            raise ValueError("it does not hold an object")
-        return record, _metrics(record)
-    except (RecursionError, OverflowError) as error:
+    except RecursionError as error:
         raise ValueError(f"it is damaged: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError("it does not hold an object")
+    return record
 
 
 def _metrics(record: dict[str, Any]) -> dict[str, float]:

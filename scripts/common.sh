@@ -8,11 +8,13 @@
 #   BACKBONE  CLIP's name, a weights file or 'small'  (default: what the variant says)
 #   SHOTS     images per class                   (default: 16; few-shot: "1 2 4 8 16")
 #   OPTS      more options, "KEY VALUE ..."
+#   TAG       a name for what CFG, BACKBONE and OPTS say: <cfg>@<tag> in the folders of the runs
 #   SOURCE    cross-dataset: the data set that is trained on  (default: imagenet)
 #   PYTHON    the interpreter                    (default: .venv's, else python3)
 #
-# A finished run is skipped, an unfinished one goes on from its last checkpoint. SIGTERM, SIGUSR1
-# and Ctrl-C end the script after the run has saved: with 75, or 130 for Ctrl-C.
+# A finished run is skipped, an unfinished one goes on from its last checkpoint. A folder that holds
+# a run with other settings is refused: give yours a TAG. SIGTERM, SIGUSR1 and Ctrl-C end the script
+# after the run has saved: with 75, or 130 for Ctrl-C.
 
 set -euo pipefail
 
@@ -35,7 +37,7 @@ sweep() {
     # shellcheck disable=SC2086  # SHOTS and OPTS hold several words
     exec "$PYTHON" -m tools.sweep "$protocol" "${flags[@]}" \
         ${CFG:+--cfg "$CFG"} ${BACKBONE:+--backbone "$BACKBONE"} ${SOURCE:+--source "$SOURCE"} \
-        ${SHOTS:+--shots $SHOTS} -- ${OPTS:-} "${@:2}"
+        ${TAG:+--tag "$TAG"} ${SHOTS:+--shots $SHOTS} -- ${OPTS:-} "${@:2}"
 }
 
 # methods: the folders of methods beside this file.

@@ -9,10 +9,13 @@ from pathlib import Path
 from tests.toy_run import REPO
 from tools.sweep.protocols import Run
 
+RECORD = {"complete": True, "total": 2, "correct": 1, "accuracy": 50.0, "seconds": 2.0}
 # Notes its start in $RECORD, prints, naps, and fails as often as a file of its folder's name in
 # $FAIL says: "1" exits with 1, "9" is killed. SIGTERM ends it as it ends train.py.
 FAKE = f"""#!{sys.executable}
 import json, os, pathlib, signal, sys, time
+if sys.argv[1:3] == ["-m", "tools.sweep.planned"]:  # no folder holds another run
+    sys.exit(pathlib.Path(sys.argv[4]).write_text("null") and None)
 if not sys.argv[1].endswith("train.py"):
     os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])
 time.sleep(float(os.environ.get("IMPORTS", 0)))  # as train.py, before it can take its lock
@@ -32,7 +35,7 @@ if fails.exists():
     print("no luck", flush=True)
     os.kill(os.getpid(), 9) if first == "9" else sys.exit(int(first))
 folder.mkdir(parents=True, exist_ok=True)
-(folder / "results.json").write_text(json.dumps({{"complete": True, "seconds": 2.0}}))
+(folder / "results.json").write_text({json.dumps(RECORD)!r})
 """
 
 
@@ -60,7 +63,7 @@ class FakeRuns:
     def finish(self, name: str, **record: object) -> None:
         place = self.output / name
         place.mkdir(parents=True)
-        (place / "results.json").write_text(json.dumps({"complete": True, "seconds": 2.0} | record))
+        (place / "results.json").write_text(json.dumps(RECORD | record))
 
     def sweep(self, *arguments: str, wait: bool = True, **env: str):
         """`python -m tools.sweep` with the fake runs: its process, ended if it was waited for."""

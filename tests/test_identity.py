@@ -66,6 +66,15 @@ def test_an_older_run_says_its_settings(run, toy, tmp_path):
     assert trained["settings"]["OPTIM.MAX_EPOCH"] == 2 and trained["data_hash"] is None
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "{", '{"settings": 1}'], ids=len)
+def test_a_damaged_identity_is_none(text, run, toy, tmp_path):
+    (run / "identity.json").write_text(text)
+    with (run / "config.yaml").open("a") as file:
+        file.write("SINCE: 2026-01-01\n")  # which JSON does not know
+    trained = evaluated(toy, run, tmp_path / "e")["trained"]
+    assert trained["settings"]["SINCE"] == "2026-01-01" and trained["fingerprint"] is None
+
+
 def test_the_fingerprint_is_that_of_repetitions(run, toy, tmp_path):
     """Folders, file names and what is printed do not count; all that changes a result does."""
     shutil.copy(toy / "narrow.pt", tmp_path / "other_name.pt")
@@ -163,6 +172,15 @@ def test_a_run_is_not_continued_under_other_settings_data_or_weights(toy, run, t
     opts = ("MODEL.BACKBONE.NAME", str(tmp_path / "narrow.pt"))
     assert "the weights of CLIP (SHA-256): " in message(opts=opts)
     assert record_of(run)["complete"]
+
+
+def test_a_run_that_is_resumed_elsewhere_keeps_its_settings(run, toy, tmp_path, capsys):
+    flags, opts = ("--resume", str(run)), ("OPTIM.LR", "0.5")
+    message = refused(capsys, command(toy, "MMRL", tmp_path / "o", *flags, opts=opts))
+    assert f"{run} already holds a run with another config: OPTIM.LR: 0.001 there" in message
+    assert "or leave out --resume to train afresh" in message and not (tmp_path / "o").exists()
+    assert train.main(command(toy, "MMRL", tmp_path / "o", *flags)) == 0
+    assert train.main(command(toy, "MMRL", tmp_path / "p", opts=opts)) == 0  # as it says
 
 
 def test_a_result_without_weights_is_not_replaced_by_that_of_another_run(toy, tmp_path, capsys):

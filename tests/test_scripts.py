@@ -29,16 +29,19 @@ ARGUMENTS = {  # script: its arguments, the runs it makes below the output folde
         ],
     ),
 }
-# Stands in for train.py's Python: notes its arguments, and fails where it is told to.
+# Stands in for train.py's Python: notes its arguments, and fails where it is told to. No folder
+# holds a run of other settings.
 RECORDER = (
     f"""#!/usr/bin/env bash
+[[ $2 == tools.sweep.planned ]] && exec cp <(echo null) "$4"
 [[ $1 == *train.py ]] || exec {sys.executable} "$@"
 """
     + """
 echo "$@" >> "$RECORD"
 while [[ $1 != --output-dir ]]; do shift; done
 [[ -z ${FAIL:-} || $2 != *$FAIL* ]] || { echo no luck; exit 3; }
-mkdir -p "$2" && echo '{"complete": true}' > "$2/results.json"
+mkdir -p "$2"
+echo '{"complete": true, "total": 2, "correct": 1, "accuracy": 50.0}' > "$2/results.json"
 """
 )
 
@@ -49,7 +52,9 @@ def run(tmp_path):
     recorder = tmp_path / "recorder.sh"
     recorder.write_text(RECORDER)
     recorder.chmod(0o755)
-    clean = {k: v for k, v in os.environ.items() if k not in ("DATA", "CFG", "SHOTS", "SEEDS")}
+    clean = {
+        k: v for k, v in os.environ.items() if k not in ("DATA", "CFG", "SHOTS", "SEEDS", "TAG")
+    }
 
     def call(script, *arguments, **env):
         return subprocess.run(
@@ -125,6 +130,16 @@ def test_settings_come_from_the_environment(run, tmp_path):
     assert "/shots_4/MMRL/small/seed5 " in first
 
 
+def test_a_tag_gives_other_settings_folders_of_their_own(run, tmp_path):
+    for tag, rate in (("", "0.1"), ("lr=0.5", "0.5")):
+        env = {"CFG": "small", "TAG": tag, "OPTS": f"OPTIM.LR {rate}"}
+        assert run("mmrl/base2new_train.sh", "dtd", "1", **env).returncode == 0
+    done = run("all/base2new.sh", "mmrl", DATASETS="dtd", SEEDS="1", CFG="small", TAG="lr=0.5")
+    assert "2 runs, 1 of them finished already" in done.stdout
+    folders = [line.split("--output-dir ")[1].split()[0] for line in recorded(tmp_path)]
+    assert [folder.split("/")[-2] for folder in folders] == ["small", *["small@lr=0.5"] * 2]
+
+
 def test_imagenet_has_settings_of_its_own(run, tmp_path):
     run("mmrl/base2new_train.sh", "imagenet", "1")
     assert "/MMRL/vit_b16_imagenet.yaml" in recorded(tmp_path)[0]
@@ -177,6 +192,7 @@ def test_a_sweep_lists_the_methods(run):
 # Stands in for a run that a signal stops: it waits for one and says which.
 WAITER = (
     f"""#!/usr/bin/env bash
+[[ $2 == tools.sweep.planned ]] && exec cp <(echo null) "$4"
 [[ $1 == *train.py ]] || exec {sys.executable} "$@"
 """
     + """

@@ -135,8 +135,9 @@ def test_a_run_outlives_its_worker_only_for_as_long_as_it_saves(fakes):
 
 def test_runs_that_cannot_be_started_say_why(fakes, tmp_path):
     done = fakes.sweep(*SMALL, PYTHON=str(tmp_path / "no_such_python"))
-    assert done.returncode == 1 and "Traceback" not in done.err
-    assert "no_such_python" in done.err and "could not be started; tried 2 times" in done.err
+    assert done.returncode == 2 and done.err.startswith("error: the Python of the runs, ")
+    assert "no_such_python, cannot be started (No such file" in done.err
+    assert not fakes.output.exists()
 
 
 def test_workers_that_die_at_once_end_the_sweep_with_their_words(fakes, tmp_path):

@@ -92,13 +92,11 @@ def _join_imagenet(found: dict[Method, list[Run]], notes: list[str]) -> None:
     datasets = {method: {run.dataset for run in runs} for method, runs in found.items()}
     own = [method for method, names in datasets.items() if names == {"imagenet"}]
     for method in own:
-        rest = [
-            other
-            for other, names in datasets.items()
-            if "imagenet" not in names and other._replace(cfg=method.cfg) == method
-        ]
-        rivals = [other for other in own if other._replace(cfg=method.cfg) == method]
-        named = [other for other in rest if method.cfg == f"{other.cfg}_imagenet"]
+        alike = [other for other in datasets if _but_for_variant(other) == _but_for_variant(method)]
+        rest = [other for other in alike if "imagenet" not in datasets[other]]
+        rivals = [other for other in own if other in alike]
+        variant, at, tag = method.cfg.partition("@")
+        named = [r for r in rest if variant == f"{r.cfg.removesuffix(at + tag)}_imagenet"]
         chosen = named or (rest if len(rivals) == 1 else [])
         if len(chosen) == 1:
             found[chosen[0]] += found.pop(method)
@@ -106,6 +104,12 @@ def _join_imagenet(found: dict[Method, list[Run]], notes: list[str]) -> None:
                 f"{method.trainer}: imagenet with the settings {method.cfg}, "
                 f"other data sets with {chosen[0].cfg}"
             )
+
+
+def _but_for_variant(method: Method) -> Method:
+    """What must agree besides the variant; a sweep's --tag stands behind it, as <cfg>@<tag>."""
+    _, at, tag = method.cfg.partition("@")
+    return method._replace(cfg=at + tag)
 
 
 def _labels(found: Iterable[Method]) -> dict[Method, str]:

@@ -1,6 +1,8 @@
 """Many runs of train.py: what they are, in which order, and where they are computed.
 
     protocols   a protocol, methods, data sets, seeds and shots -> a plan, a list of `Run`
+    compare     refuses a plan whose folders hold other runs, before anything starts
+    planned     .. in a process of its own, which knows what settings train.py would take
     books       what is known of runs on the disk, beside the runs: OUTPUT/.sweep/
     worker      executes runs one after another; several workers share a list by locks
     child       one train.py, ended by the signals that its parent gets
@@ -13,5 +15,5 @@
     plan, cost  a plan in words, and what it will take, from finished runs
     cli         the command line
 
-No torch: a run is a process of its own, with an exit code that says how it ended.
+No torch but in `planned`: a run is a process of its own, with an exit code that says how it ended.
 """

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiment.lock import lock_holder, output_lock
+from experiment.reader import read_record
 from tools.sweep.protocols import Run
 
 LOG, STATE = "output.log", "state.json"
@@ -72,16 +73,18 @@ class Books:
         """What the run's process printed, all attempts."""
         return self.place(folder) / LOG
 
-    def is_finished(self, folder: str) -> bool:
-        return self.seconds(folder) is not None
+    def is_finished(self, folder: str, after: str | None = None) -> bool:
+        """Whether a run has its result; of a test also whether the training run, `after`, has."""
+        return self.seconds(folder) is not None and (after is None or self.is_finished(after))
 
     def seconds(self, folder: str) -> float | None:
         """That a finished run took; None if it is not finished."""
+        place = self.output / folder
         try:
-            record = json.loads((self.output / folder / "results.json").read_bytes())
+            record, metrics = read_record(place / "results.json")
         except (OSError, ValueError):
             return None
-        if not isinstance(record, dict) or record.get("complete") is not True:
+        if not metrics or _has_changed(record, place):
             return None
         seconds = record.get("seconds")
         return float(seconds) if isinstance(seconds, int | float) else 0.0
@@ -180,6 +183,21 @@ class Books:
         except OSError:
             return []
         return [line for line in text.splitlines() if line.strip()][-lines:]
+
+
+def _has_changed(record: dict, place: Path) -> bool:
+    """Whether the weights that a run tested were trained again since."""
+    tested = record.get("checkpoint")
+    if not isinstance(tested, dict):
+        return False
+    file = place / str(tested.get("file"))
+    with suppress(OSError):  # not there: nobody can test it again
+        stat = file.stat()
+        if (stat.st_size, stat.st_mtime_ns) != (tested.get("bytes"), tested.get("mtime_ns")):
+            from frozen_clip import file_hash  # late: it takes torch, and is seldom needed
+
+            return file_hash(file) != record.get("checkpoint_hash")
+    return False
 
 
 def _replace(path: Path, text: str) -> None:

@@ -22,9 +22,14 @@ LISTEN = tuple(
 )
 
 
+def interpreter() -> str:
+    """The Python of the runs: $PYTHON, if it is set."""
+    return os.environ.get("PYTHON") or sys.executable
+
+
 def command(arguments: Sequence[str]) -> list[str]:
-    """How train.py is called; $PYTHON is the interpreter, if it is set."""
-    return [os.environ.get("PYTHON") or sys.executable, str(REPO / "train.py"), *arguments]
+    """How train.py is called."""
+    return [interpreter(), str(REPO / "train.py"), *arguments]
 
 
 class Children:

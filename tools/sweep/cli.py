@@ -21,6 +21,7 @@ from pathlib import Path
 
 from experiment.command import Parser, guarded, positive
 from tools.sweep.books import Books
+from tools.sweep.compare import compared
 from tools.sweep.protocols import PARTS, PROTOCOLS, REPO, Request, Run, expand
 
 WAIT = 120.0  # seconds that `cancel` waits for runs to save
@@ -56,6 +57,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     add("--root", type=Path, default=os.environ.get("DATA") or REPO / "data", help="of the data")
     _add_output(parser)
     add("--cfg", help="settings in configs/trainers/<METHOD>/, without .yaml")
+    add("--tag", help="for other settings: <cfg>@<tag> in the folders, and so in the tables")
     add("--backbone", help="CLIP: a name, a file or 'small'")
     add("--plugin", action="append", default=[], help="file with a method or data set; repeatable")
     add("--on", choices=["local", "slurm", "foreground"], default="local")
@@ -119,6 +121,7 @@ def sweep(args: argparse.Namespace) -> int:
             backbone=args.backbone,
             plugins=args.plugin,
             options=args.opts,
+            tag=args.tag,
         )
     )
     books = Books(output)
@@ -127,6 +130,8 @@ def sweep(args: argparse.Namespace) -> int:
 
         print("\n".join(shlex.join(command(run.arguments)) for run in runs))
         return 0
+    if (stopped := compared(runs)) is not None:
+        return stopped
     if args.dry_run:
         from tools.sweep.plan import describe
 
@@ -171,7 +176,8 @@ def _execute(args: argparse.Namespace, books: Books, runs: list[Run]) -> int:
         options = read_options(args.slurm_file, flags, more)
         jobs = SlurmJobs(books.root / "submitit", worker, options)
     books.save_plan(runs)
-    books.forget_failures(run.folder for run in runs if not books.is_finished(run.folder))
+    left = [run.folder for run in runs if not books.is_finished(run.folder, run.after)]
+    books.forget_failures(left)
     if jobs is not None:
         return run_on_slurm(books, runs, args.retries, jobs)
     return run_here(books, runs, args.retries, environments(args.workers, args.cpus))

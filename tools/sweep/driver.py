@@ -26,7 +26,7 @@ HEARTBEAT = 10.0  # seconds without a line after which one says how far it is; m
 def watch(books: Books, runs: Sequence[Run], place: Place, came: Sequence[int] = ()) -> int:
     """Exit code: 0 when all runs are finished, 1 when some failed, 75 or 130 after a signal, and
     130 after `cancel`. `came`: the signals, to which others are added meanwhile."""
-    todo = {run.folder: run for run in runs if not books.is_finished(run.folder)}
+    todo = {run.folder: run for run in runs if not books.is_finished(run.folder, run.after)}
     skipped, generation = len(runs) - len(todo), books.generation()
     say(f"{len(runs)} runs, {skipped} of them finished already")
     start = beat = time.monotonic()

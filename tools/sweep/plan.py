@@ -21,7 +21,7 @@ def describe(books: Books, runs: Sequence[Run], workers: int) -> str:
         groups.setdefault(row, []).append(run)
     rows, total, unknown = [], 0.0, 0
     for row, group in groups.items():
-        todo = [run for run in group if not books.is_finished(run.folder)]
+        todo = [run for run in group if not books.is_finished(run.folder, run.after)]
         seconds, blank = expected(costs, books.output, todo)
         total, unknown = total + seconds, unknown + blank
         found = [costs.of(as_result(books.output, run.folder)) for run in todo]

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,14 @@ PUBLISHED = {
     "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
 }
 COOP_IMAGENET = "vit_b16_ep50_ctxv1"
+TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,59}")
+DECIDED = {  # keys whose values are in the folders, and what says them
+    "SEED": "--seeds",
+    "DATASET.NUM_SHOTS": "--shots",
+    "DATASET.SUBSAMPLE_CLASSES": "the protocol",
+    "TRAINER.NAME": "--methods",
+    "OUTPUT_DIR": "--output",
+}
 
 
 class Run(NamedTuple):
@@ -36,6 +45,7 @@ class Run(NamedTuple):
     folder: str  # below the output folder
     arguments: tuple[str, ...]  # of train.py
     after: str | None = None  # folder of the run of the same sweep whose weights it tests
+    training: tuple[str, ...] = ()  # arguments of the run whose weights it tests, of any sweep
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,7 @@ class Request:
     backbone: str | None = None
     plugins: Sequence[str] = ()
     options: Sequence[str] = field(default_factory=tuple)  # KEY VALUE ...
+    tag: str | None = None  # behind the variant's name in the folders, for settings of one's own
 
 
 class DataSet(NamedTuple):
@@ -65,8 +76,10 @@ class DataSet(NamedTuple):
 def expand(request: Request) -> list[Run]:
     """The runs of a sweep, each behind the one it waits for.
 
-    Raises ValueError, which says what is allowed, for an unknown method, data set or variant.
+    Raises ValueError, which says what is allowed, for an unknown method, data set or variant, and
+    for options that would make runs others than their folders say.
     """
+    _check_options(request)
     methods = [trainer_named(name) for name in every(request.methods, known_methods())]
     of_method = _EXPAND[request.protocol]
     runs = [run for method in dict.fromkeys(methods) for run in of_method(request, method)]
@@ -74,6 +87,17 @@ def expand(request: Request) -> list[Run]:
         runs.sort(key=lambda run: run.after is not None)
     folders = {run.folder: run for run in runs}
     return [run if run.after in folders else run._replace(after=None) for run in folders.values()]
+
+
+def _check_options(request: Request) -> None:
+    for key in request.options[::2]:
+        if key in DECIDED:
+            raise ValueError(f"{key} is decided by {DECIDED[key]} of a sweep: leave it out")
+    if request.tag is not None and not TAG.fullmatch(request.tag):
+        raise ValueError(
+            f"--tag {request.tag!r} cannot be part of a folder's name; allowed: up to 60 letters, "
+            "digits and . _ = + -, the first a letter or digit, as in lr=0.5"
+        )
 
 
 def every(names: Sequence[str], known: Iterable[str]) -> list[str]:
@@ -159,14 +183,15 @@ def _run(
     seed: int,
     shots: int,
     *settings: str,
-    weights: str | None = None,
+    weights: Run | None = None,
 ) -> Run:
-    """`where`: the folder above the data set's; `weights`: the one of the training run."""
+    """`where`: the folder above the data set's; `weights`: of the training run that is tested."""
     file = _settings(method, cfg)
     if not file.is_file():
         names = sorted({path.stem for path in file.parent.glob("*.yaml")} - {"per_dataset"})
         raise ValueError(f"{method} has no settings '{cfg}'; there are {', '.join(names)}")
-    tail = f"{dataset.name}/shots_{shots}/{method}/{cfg}/seed{seed}"
+    named = f"{cfg}@{request.tag}" if request.tag else cfg
+    tail = f"{dataset.name}/shots_{shots}/{method}/{named}/seed{seed}"
     folder = f"{where}/{tail}"
     flags = [*("--root", str(request.data), "--seed", str(seed), "--trainer", method)]
     flags += ["--dataset-config-file", dataset.yaml, "--config-file", str(file)]
@@ -176,9 +201,10 @@ def _run(
     for plugin in request.plugins:
         flags += ["--plugin", plugin]
     if weights:
-        flags += ["--eval-only", "--model-dir", str(request.output / weights)]
+        flags += ["--eval-only", "--model-dir", str(request.output / weights.folder)]
     numbers = ("DATASET.NUM_SHOTS", str(shots))
-    return Run(folder, (*flags, *settings[:2], *numbers, *settings[2:], *request.options), weights)
+    arguments = (*flags, *settings[:2], *numbers, *settings[2:], *request.options)
+    return Run(folder, arguments, *(weights[:2] if weights else ()))
 
 
 def _base2new(request: Request, method: str) -> list[Run]:
@@ -190,9 +216,7 @@ def _base2new(request: Request, method: str) -> list[Run]:
                 place = (method, cfg, dataset, seed, shots, "TASK", "B2N")
                 half = "DATASET.SUBSAMPLE_CLASSES"
                 train = _run(request, "base2new/train_base", *place, half, "base")
-                test = _run(
-                    *(request, "base2new/test_new", *place, half, "new"), weights=train.folder
-                )
+                test = _run(request, "base2new/test_new", *place, half, "new", weights=train)
                 runs += _asked(request, train, test)
     return runs
 
@@ -219,7 +243,7 @@ def _cross_dataset(request: Request, method: str) -> list[Run]:
             runs += _asked(request, train, None)
             for target in _datasets(request, (*TARGETS, *VARIANTS)):
                 place = (method, cfg, target, seed, shots, *task)
-                test = _run(*(request, "cross_dataset/test_target", *place), weights=train.folder)
+                test = _run(*(request, "cross_dataset/test_target", *place), weights=train)
                 runs += _asked(request, None, test)
     return runs
 

@@ -23,7 +23,7 @@ def look(books: Books, folder: str, after: str | None = None) -> Known:
     """How a run is now. One whose training failed has failed too."""
     if books.holder(folder):  # results.json may get more yet
         return Known(RUNNING)
-    if books.is_finished(folder):
+    if books.is_finished(folder, after):
         return Known(DONE)
     state = books.state(folder)
     if state.gave_up:

@@ -56,7 +56,8 @@ class Worker:
         return DelayedSubmission(replace(self))
 
     def _unfinished(self) -> list[str]:
-        return [run.folder for run in self.runs if not self._books.is_finished(run.folder)]
+        books = self._books
+        return [run.folder for run in self.runs if not books.is_finished(run.folder, run.after)]
 
     def _work(self) -> int:
         todo, computed = list(self.runs), 0
@@ -85,7 +86,7 @@ class Worker:
     def _try(self, run: Run) -> tuple[bool, bool]:
         """(whether nothing is left to do for a run, whether this worker did it)."""
         books = self._books
-        if books.is_finished(run.folder) or books.state(run.folder).gave_up:
+        if books.is_finished(run.folder, run.after) or books.state(run.folder).gave_up:
             return True, False
         if run.after and not books.is_finished(run.after):
             return not self._may_come(run.after), False

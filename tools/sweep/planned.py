@@ -1,0 +1,173 @@
+"""Why planned runs are refused, in a process that may load torch.
+
+    python -m tools.sweep.planned REQUEST ANSWER
+
+REQUEST has the arguments of train.py of each run, and of the training run that it tests, if it
+does; ANSWER gets the refusal, or null.
+"""
+
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from yacs.config import CfgNode
+
+import train
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import check_availability
+from experiment.config import build_config
+from experiment.data_hashes import data_hash
+from experiment.flat import flatten
+from experiment.identity import another, default_settings, differences, held, settings_of
+from experiment.record import RESULTS
+from frozen_clip import weights_file, weights_hash
+from trainers.base import CLIPTrainer
+from trainers.yaml_files import read_yaml
+
+SHOTS = "DATASET.NUM_SHOTS"
+# What a result may lack that was found without these keys.
+OUTPUTS = ("TEST.SAVE_PREDICTIONS", "TEST.PER_CLASS_RESULT", "TEST.COMPUTE_CMAT")
+REMEDY = (
+    "--tag NAME (TAG in the scripts) puts what is asked for now into folders of its own; or delete "
+    "that folder to start afresh"
+)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that was asked for."""
+
+    args: Namespace
+    cfg: CfgNode  # but for its seed and shots
+    settings: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.args.output_dir)
+
+
+def main(argv: Sequence[str]) -> int:
+    request, answer = map(Path, argv)
+    part = answer.with_suffix(".part")
+    part.write_text(json.dumps(refusal(json.loads(request.read_text()))))
+    part.replace(answer)
+    return 0
+
+
+def refusal(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> str | None:
+    """Why runs cannot be started; wrong settings first. `pairs`: see REQUEST."""
+    known: dict[str, Planned] = {}
+    try:
+        runs = [(_plan(run, known), training and _plan(training, known)) for run, training in pairs]
+        refused = [words for run, training in runs if (words := _refuse(run, training or None))]
+    except (ValueError, OSError) as error:
+        return str(error)
+    more = f" ({len(refused) - 1} more of these runs are refused likewise)" if refused[1:] else ""
+    return refused[0] + more if refused else None
+
+
+def _plan(arguments: Sequence[str], known: dict[str, Planned]) -> Planned:
+    """A run and its settings, which are found out once for all its seeds and shots."""
+    args = train.parse_args(list(arguments))
+    shots = args.opts.index(SHOTS) + 1
+    own = {"SEED": args.seed, SHOTS: int(args.opts[shots])}
+    opts = [*args.opts[:shots], *args.opts[shots + 1 :]]
+    alike = {"seed": 0, "output_dir": "", "model_dir": "", "opts": opts}
+    kind = json.dumps(vars(args) | alike, sort_keys=True)
+    if kind not in known:
+        known[kind] = _resolve(args)
+    return replace(known[kind], args=args, settings=known[kind].settings | own)
+
+
+def _resolve(args: Namespace) -> Planned:
+    """ValueError or OSError as train.py says it, for what can be told without data."""
+    cfg, _ = build_config(args)
+    known = DATASET_REGISTRY.registered_names()
+    check_availability(cfg.DATASET.NAME, known, what="data set (DATASET.NAME)")
+    if issubclass(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), CLIPTrainer):
+        weights_file(cfg.MODEL.BACKBONE.NAME)
+    return Planned(args, cfg, settings_of(cfg))
+
+
+def _refuse(run: Planned, training: Planned | None) -> str | None:
+    """The words of a refusal; None for a run that may be started, continued or skipped."""
+    if training and (differ := _differ(training, None)):
+        return f"the weights to test are others: {another(training.folder, differ)}{REMEDY}"
+    if differ := _differ(run, training):
+        return another(run.folder, differ) + REMEDY
+    return _lacks(run)
+
+
+def _differ(run: Planned, training: Planned | None) -> list[str]:
+    """What differs from the run that a folder holds, or from that whose result it holds."""
+    for tests in sorted({run.args.eval_only, True}):
+        there = held(run.folder, tests)
+        if there and (differ := _compare(run, training, there)):
+            return differ
+    return []
+
+
+def _compare(run: Planned, training: Planned | None, there: dict[str, Any]) -> list[str]:
+    now = {
+        "eval_only": run.args.eval_only,
+        "load_epoch": None,
+        "settings": run.settings,
+        "weights_hash": weights_hash(run.cfg.MODEL.BACKBONE.NAME),
+        "data_hash": _data_elsewhere(run, there),
+        "trained": {"settings": training.settings} if training else None,
+    }
+    return differences(there, now, lambda: _defaults(tuple(run.args.plugin)))
+
+
+@cache
+def _defaults(plugins: tuple[str, ...]) -> dict[str, Any]:
+    return default_settings(list(plugins))
+
+
+def _data_elsewhere(run: Planned, there: dict[str, Any]) -> str | None:
+    """The hash of the run's data, where these lie in another folder than they did; else None.
+
+    None also where they cannot be read here: on a cluster they may be on other machines.
+    """
+    root = there.get("root")
+    if not there.get("data_hash") or root is None or _same(root, run.args.root):
+        return None
+    cfg = run.cfg.clone()
+    cfg.defrost()
+    cfg.SEED, cfg.DATASET.NUM_SHOTS = run.args.seed, run.settings[SHOTS]
+    try:
+        data = SimpleNamespace(dm=SimpleNamespace(dataset=build_dataset(cfg)), cfg=cfg)
+    except OSError:
+        return None
+    return data_hash(data, trains=not run.args.eval_only)
+
+
+def _same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _lacks(run: Planned) -> str | None:
+    """A refusal where a result is there without a file or number that is asked for now."""
+    wanted = [key for key in OUTPUTS if dict(flatten(run.cfg))[key]]
+    config = run.folder / "config.yaml"
+    if not wanted or not config.is_file() or not held(run.folder, tests=True):
+        return None
+    before = dict(flatten(read_yaml(config)))
+    if lacking := [key for key in wanted if not before.get(key)]:
+        return (
+            f"{run.folder} has a result that was found without {lacking[0]}; delete {RESULTS} "
+            "there, and the test alone is repeated"
+        )
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
