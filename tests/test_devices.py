@@ -98,6 +98,11 @@ def test_a_run_on_an_accelerator(prec, toy, tmp_path, picture, capsys, monkeypat
     assert record["accuracy"] == json.loads((tmp_path / "cpu/results.json").read_text())["accuracy"]
 
 
+def test_a_run_may_go_on_under_another_name_of_a_device(toy, tmp_path):
+    for device in ("auto", "cpu"):
+        assert train.main(command(toy, "MMRL", tmp_path / "run", opts=("DEVICE", device))) == 0
+
+
 def test_a_processor_has_a_name():
     assert device_name(torch.device("mps")) == f"{device_name(torch.device('cpu'))}, mps"
 
