@@ -39,7 +39,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_path("--plugin", action="append", default=[], help=text)
     text = "folder its imports try first; repeatable"
     add_path("--plugin-path", action="append", default=[], help=text)
-    add_path("--backbone", help="CLIP: a name, a file or 'small' (MODEL.BACKBONE.NAME)")
+    text = "CLIP: a name, file, directory or 'small' (MODEL.BACKBONE.NAME)"
+    add_path("--backbone", help=text)
     add("--head", help="name of a head (MODEL.HEAD.NAME)")
     add("--train-epoch", type=int, help="number of epochs (OPTIM.MAX_EPOCH)")
     add("--eval-only", action="store_true", help="test only, with the weights of --model-dir")

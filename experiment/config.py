@@ -65,10 +65,13 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 def _extend(cfg: CfgNode, plugins: Iterable[str] = (), paths: Iterable[str] = ()) -> None:
+    cfg.DEVICE = "auto"  # cpu, cuda, cuda:N, mps, xpu or xpu:N; auto: the accelerator, else cpu
     cfg.TASK = ""  # the protocol: B2N, FS or CD
     cfg.TRAIN.COMPILE = False  # True: torch.compile for training steps; on CUDA as graphs
     cfg.INPUT.EXIF_ORIENTATION = "auto"  # apply or ignore; auto: as the class of the dataset says
     cfg.DETERMINISTIC = False  # True: ask torch for deterministic algorithms
+    cfg.MODEL.BACKBONE.ACTIVATION = ""  # of a CLIP that does not say it: quick_gelu or gelu
+    cfg.MODEL.BACKBONE.HEADS = []  # likewise: attention heads of the vision and the text tower
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PATH = ""  # ImageFolder: the folder of pictures
     cfg.DATASET.TEMPLATE = ""  # replaces the data set's own sentence, e.g. 'a photo of a {}.'

@@ -24,6 +24,7 @@ def details(watch: RunWatch, directory: Path, eval_only: bool) -> dict[str, Any]
         "per_class": per_class(watch),
         "predictions": write_predictions(watch, directory),
         "parameters": parameters(trainer),
+        "clip": getattr(getattr(trainer, "clip", None), "origin", None),
         "few_shot_hash": few_shot_hash(trainer) if trained else None,
         "shots_short": shots_short(trainer) if trained else None,
         "seconds": spent["seconds"],

@@ -7,6 +7,7 @@ INCIDENTAL = {
     "OUTPUT_DIR",
     "RESUME",
     "VERBOSE",
+    "DEVICE",  # as with 'auto' on another machine; results.json has the name of the device
     "DATASET.ROOT",
     "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ",

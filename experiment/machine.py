@@ -8,9 +8,14 @@ import torch
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+    """The accelerator's name, or the processor's."""
+    if device.type in ("cuda", "xpu"):
+        return str(getattr(torch, device.type).get_device_name(device))
+    where = "" if device.type == "cpu" else f", {device.type}"
+    return f"{_processor()}{where}"
+
+
+def _processor() -> str:
     for line in _lines("/proc/cpuinfo"):
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -18,10 +23,11 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> tuple[int | None, str]:
-    """The most bytes held so far, and by what: 'CUDA allocator', or 'resident set' of this
-    process, which leaves out workers. None where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device), "CUDA allocator"
+    """The most bytes held so far, and by what: 'CUDA allocator' or 'XPU allocator', else 'resident
+    set' of this process, which leaves out workers. None where the system does not say."""
+    if device.type in ("cuda", "xpu"):
+        most = getattr(torch, device.type).max_memory_allocated(device)
+        return most, f"{device.type.upper()} allocator"
     return _peak_resident(), "resident set"
 
 

@@ -6,6 +6,7 @@ a method count where its own trainer runs: a plugin may use the node for what it
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from itertools import product
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.optim.lr_scheduler import AVAI_SCHEDS, AVAI_WARMUPS
 from dassl.optim.optimizer import AVAI_OPTIMS
 from dassl.utils.tools import suggestion
+from frozen_clip.facts import ACTIVATIONS
 
 
 class Allowed(NamedTuple):
@@ -76,10 +78,24 @@ SIZE = whole(1, 4096)
 POSITIONS = ("end", "middle", "front")
 TEXT = Allowed("a text", lambda v: isinstance(v, str))
 
+TWO_OR_NONE = Allowed(
+    "a list of two whole numbers from 1 to 256, or an empty one",
+    lambda v: len(v) in (0, 2) and all(_is_whole(n, 1, 256) for n in v),
+)
+
+DEVICE = Allowed(
+    "one of auto, cpu, cuda, cuda:N, mps, xpu, xpu:N",
+    lambda v: re.fullmatch(r"auto|cpu|(cuda|xpu)(:\d+)?|mps(:0)?", v) is not None,
+    ("auto", "cpu", "cuda", "mps", "xpu"),
+)
+
 ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
     ("OUTPUT_DIR", FOLDER, "the run is written there"),
     ("RESUME", PATH, "the run goes on from there"),
+    ("DEVICE", DEVICE, "the run computes on it"),
     ("SEED", whole(-(10**9), 2**32 - 1), "numpy's generator takes no larger one; below 0: no seed"),
+    ("MODEL.BACKBONE.ACTIVATION", one_of(("", *ACTIVATIONS)), "empty: the model says it"),
+    ("MODEL.BACKBONE.HEADS", TWO_OR_NONE, "vision and text tower; empty: the model says it"),
     ("INPUT.SIZE", several(SIZE, 2), "height and width of what CLIP sees"),
     ("INPUT.INTERPOLATION", one_of(INTERPOLATION_MODES), "how pictures are scaled"),
     ("INPUT.TRANSFORMS", several(one_of(AVAI_CHOICES)), "others do not exist"),

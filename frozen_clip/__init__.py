@@ -14,6 +14,7 @@ import warnings
 
 from frozen_clip.allocator import ask_for_huge_pages
 from frozen_clip.edits import Edit, Edits, blend, insert, overwrite
+from frozen_clip.facts import described
 from frozen_clip.hashes import file_hash
 from frozen_clip.model import FrozenCLIP
 from frozen_clip.prompts import Prompts
@@ -25,6 +26,7 @@ __all__ = [
     "FrozenCLIP",
     "Prompts",
     "blend",
+    "described",
     "file_hash",
     "insert",
     "load",

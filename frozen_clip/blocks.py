@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from clip.model import ResidualAttentionBlock
@@ -41,9 +41,14 @@ def attend(
 def finish(block: ResidualAttentionBlock, x: Tensor, attended: Tensor) -> Tensor:
     """The rest of the block for rows `x` (..., D) and what they attended to (..., D)."""
     x = x + F.linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
-    return x + block.mlp.c_proj(quick_gelu(block.mlp.c_fc(block.ln_2(x))))
+    return x + block.mlp.c_proj(activate(block, block.mlp.c_fc(block.ln_2(x))))
+
+
+def activate(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """The block's own activation, written such that a backward pass keeps one tensor."""
+    return F.gelu(x) if isinstance(block.mlp.gelu, nn.GELU) else quick_gelu(x)
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """CLIP's `x * sigmoid(1.702 x)`, written such that a backward pass keeps one tensor."""
+    """OpenAI's `x * sigmoid(1.702 x)`."""
     return F.silu(1.702 * x) / 1.702

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from frozen_clip import prompts as prompting
+from frozen_clip.facts import Preprocessing, read_off
 from frozen_clip.prompts import Prompts
 from frozen_clip.text import TextTower
 from frozen_clip.vision import VisionTower
 
 if TYPE_CHECKING:
     from clip.model import CLIP, VisionTransformer
+
+
+class Loaded(NamedTuple):
+    """Where a CLIP came from: the hash of its files, who says its facts, how it wants images."""
+
+    sha256: str | None = None
+    source: str = "made in memory"
+    images: Preprocessing = Preprocessing()
 
 
 class FrozenCLIP(nn.Module):
@@ -26,11 +35,19 @@ class FrozenCLIP(nn.Module):
     image_size: pixels of the square input. embed_dim: E of the joint space
     dtype: of the frozen weights; learned tokens are emitted in it
     known_ids: token ids that the weights have word vectors for; None for all
+    loaded: where the weights came from
     """
 
-    def __init__(self, clip_model: CLIP, name: str, known_ids: Tensor | None = None):
+    def __init__(
+        self,
+        clip_model: CLIP,
+        name: str,
+        known_ids: Tensor | None = None,
+        loaded: Loaded = Loaded(),  # noqa: B008
+    ):
         super().__init__()
         self.name = name
+        self.loaded = loaded
         self.known_ids = known_ids
         self.clip = clip_model
         self.clip.requires_grad_(False).eval()
@@ -54,6 +71,17 @@ class FrozenCLIP(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.clip.text_projection.device
+
+    @property
+    def origin(self) -> dict[str, object]:
+        """What was loaded, and how it computes, for the record of a run."""
+        activation, (vision, text) = read_off(self.clip)
+        return {
+            "sha256": self.loaded.sha256,
+            "activation": activation,
+            "heads": {"vision": vision, "text": text},
+            "source": self.loaded.source,
+        }
 
     @property
     def is_vit(self) -> bool:

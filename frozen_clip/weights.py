@@ -1,8 +1,8 @@
 """Where the frozen weights come from.
 
 `load` takes a name of OpenAI's ('ViT-B/16', downloaded once and checked against its
-SHA-256 by the `clip` package), a local file (one of these archives, known by its SHA-256, or
-a plain state dict), or 'small', the little model that ships with this repository.
+SHA-256 by the `clip` package), `hf-hub:OWNER/NAME`, a directory or file of weights of several
+makes (docs/weights.md), or 'small', the little model that ships with this repository.
 """
 
 from __future__ import annotations
@@ -10,24 +10,25 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
-import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from frozen_clip import directories, facts, hub
+from frozen_clip.files import StateDict, Weights, hash_of, read_small
 from frozen_clip.finite import check_finite
-from frozen_clip.hashes import file_hash
-from frozen_clip.model import FrozenCLIP
+from frozen_clip.model import FrozenCLIP, Loaded
+from frozen_clip.openai_names import openai_names
 
 if TYPE_CHECKING:
     from clip.model import CLIP
 
 SMALL = "small"
+VOCABULARY = 49408  # tokens of OpenAI's tokenizer
 SMALL_FILE = Path(__file__).parents[1] / "tools" / "small_clip" / "weights.npz"
-StateDict = dict[str, Tensor]
 
 CONVERTED_BY_AUTOCAST = (nn.Linear, nn.MultiheadAttention)
 CONVERTED_BY_OPENAI = (nn.Conv2d, *CONVERTED_BY_AUTOCAST)
@@ -39,23 +40,29 @@ def load(
     dtype: torch.dtype = torch.float32,
     download_root: str | os.PathLike[str] | None = None,
     products: torch.dtype | None = None,
+    activation: str = "",
+    heads: Sequence[int] = (),
 ) -> FrozenCLIP:
-    """A frozen CLIP by name or file, its weights in `dtype` (float16: as OpenAI converts).
+    """A frozen CLIP by name, directory or file, its weights in `dtype` (float16: as OpenAI
+    converts).
 
     `products` is the number format of an autocast that this CLIP will always run under: the
     weights that autocast would convert at every use are converted once, which changes no bit
     of any result. Default: none.
 
+    `activation` and `heads` (of the vision and the text tower) are for a file that does not say
+    them: see `frozen_clip.facts`.
+
     No random number is drawn. Downloads go to `download_root`, by default `~/.cache/clip`.
-    Raises ValueError for an unknown name or a file that holds no CLIP, and OSError when a
-    download fails.
+    Raises ValueError for an unknown name, a file that holds no CLIP or does not say enough, and
+    OSError when a download fails.
     """
     known_ids = None
     if name == SMALL:
-        state, known_ids = _read_small(SMALL_FILE)
+        found, known_ids = read_small(SMALL_FILE)
     else:
-        state = _read_file(_find(name, download_root))
-    model = build(state, source=name)
+        found = directories.read(_find(name, download_root))
+    model, source = _settled(found, name, activation, heads)
     model.to(dtype=torch.float32)
     if dtype != torch.float32:
         _lower(model, dtype)
@@ -64,7 +71,25 @@ def load(
     lowest = torch.float16 in (dtype, products)
     wider = "; float16 ends at 65504, where PREC fp32 has more room" if lowest else ""
     check_finite(model.state_dict(), f"backbone {name}", f"Get its file again{wider}")
-    return FrozenCLIP(model.to(device), name, known_ids)
+    loaded = Loaded(found.sha256, source, found.images)
+    return FrozenCLIP(model.to(device), name, known_ids, loaded)
+
+
+def _settled(found: Weights, name: str, activation: str, heads: Sequence[int]) -> tuple[CLIP, str]:
+    """The model, computing as it was trained to, and who says how that is."""
+    model = build(found.state, name, found.expected)
+    settled = facts.settle(found.facts, activation, heads, name, _widths(model))
+    facts.apply(model, settled[0], settled[1])
+    return model, settled[2]
+
+
+def _widths(model: CLIP) -> tuple[int, int]:
+    """What the heads of the vision and of the text tower share."""
+    from frozen_clip.openai import model as openai
+
+    visual = model.visual
+    top = visual.attnpool if isinstance(visual, openai.ModifiedResNet) else visual
+    return top.positional_embedding.shape[-1], model.positional_embedding.shape[-1]
 
 
 def names() -> list[str]:
@@ -75,41 +100,46 @@ def names() -> list[str]:
 
 
 def weights_file(name: str, download_root: str | os.PathLike[str] | None = None) -> Path:
-    """The file behind a name or path; that of a name need not be downloaded yet.
+    """The file or directory behind a name or path; that of a name need not be here yet.
 
-    Raises ValueError for what is neither.
+    Raises ValueError for what is neither, and OSError for a name on the hub that is not here yet.
     """
     from frozen_clip.openai import clip
 
     if name == SMALL:
         return SMALL_FILE
-    if os.path.isfile(name):
+    if name.startswith(hub.PREFIX):
+        return hub.fetch(name, download=False)
+    known = name in clip.available_models() and not os.path.isfile(name)
+    if os.path.exists(name) and not known:  # a directory may be called RN50
         return Path(name)
-    if name not in clip.available_models():
+    if not known:
         close = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"backbone {name!r} is neither a file nor a name that CLIP knows.{hint} "
-            f"Allowed: {', '.join(names())}, or the path of a weights file"
+            f"backbone {name!r} is neither a file or directory nor a name that CLIP knows.{hint} "
+            f"Allowed: {', '.join(names())}, {hub.PREFIX}OWNER/NAME, or the path of weights"
         )
     root = Path(download_root or "~/.cache/clip").expanduser()
     return root / os.path.basename(clip._MODELS[name])
 
 
 def weights_hash(name: str, download_root: str | os.PathLike[str] | None = None) -> str | None:
-    """SHA-256 of the file behind a name or path; None if it is not here (yet), or no CLIP's."""
+    """SHA-256 of what is behind a name or path; None if it is not here (yet), or no CLIP's."""
     try:
-        return file_hash(weights_file(name, download_root))
-    except (ValueError, FileNotFoundError):
+        return hash_of(directories.files_of(weights_file(name, download_root)))
+    except (ValueError, OSError):
         return None
 
 
 def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
-    """The local file behind a name, downloaded if need be, or behind a path."""
+    """The local file or directory behind a name, downloaded if need be, or behind a path."""
     from frozen_clip.openai import clip
 
+    if name.startswith(hub.PREFIX):
+        return hub.fetch(name)
     file = weights_file(name, download_root)
-    if os.path.isfile(name):
+    if file == Path(name):
         return file
     root = file.parent
     try:
@@ -125,90 +155,32 @@ def _find(name: str, download_root: str | os.PathLike[str] | None) -> Path:
         ) from error
 
 
-def _read_file(path: Path) -> StateDict:
-    """A state dict from one of OpenAI's archives or from `torch.save`; runs no code."""
-    try:
-        if _is_torchscript(path):
-            _check_is_openais(path)
-            with warnings.catch_warnings():  # recent torch deprecates the whole format
-                warnings.simplefilter("ignore")
-                return torch.jit.load(str(path), map_location="cpu").state_dict()
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file provokes
-        reason = _kind(path) or str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{path} could not be read as CLIP weights ({reason}). Allowed are OpenAI's .pt "
-            "archives and state dicts saved with torch.save; if it was downloaded, delete it "
-            "and start again"
-        ) from error
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} does not hold CLIP weights by name, but a {type(state).__name__}")
-    return state.get("state_dict", state)
-
-
-def _kind(path: Path) -> str | None:
-    """What else the file is, where the engine can tell."""
-    try:
-        from dassl.utils import what_it_is
-    except ImportError:  # upstream's engine
-        return None
-    what = what_it_is(path)
-    return what and f"it is {what}"
-
-
-def _check_is_openais(path: Path) -> None:
-    """ValueError for another TorchScript archive: loading one can run code that is in it."""
-    from frozen_clip.openai import clip
-
-    if not any(f"/{file_hash(path)}/" in url for url in clip._MODELS.values()):
-        raise ValueError(
-            "it is a TorchScript archive, which may run code, and by its SHA-256 not one of "
-            "OpenAI's; save its state dict with torch.save"
-        )
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > 2 * path.stat().st_size:
-            raise ValueError("it would unpack to far more than it is")
-        return any(entry.endswith("constants.pkl") for entry in archive.namelist())
-
-
-def _read_small(path: Path) -> tuple[StateDict, Tensor]:
-    """The shipped model: half-precision arrays, word vectors only for the ids it knows."""
-    with np.load(path, allow_pickle=False) as arrays:
-        state = {key: torch.from_numpy(arrays[key]).float() for key in arrays.files}
-    ids = state.pop("token_embedding.ids").long()
-    rows = state.pop("token_embedding.rows")
-    vocabulary = torch.zeros(int(state.pop("vocab_size")), rows.shape[1])
-    state["token_embedding.weight"] = vocabulary.index_copy(0, ids, rows)
-    return state, ids
-
-
-def build(state: StateDict, source: str = "state dict") -> CLIP:
+def build(
+    state: StateDict,
+    source: str = "state dict",
+    expected: dict[str, tuple[str, object]] | None = None,
+) -> CLIP:
     """`clip.model.CLIP` with these weights; its sizes are read from the shapes.
 
-    Raises ValueError when names or shapes are not those of an OpenAI CLIP.
+    It computes as OpenAI's do, with QuickGELU and heads that are 64 wide.
+
+    Raises ValueError when names or shapes are not those of an OpenAI CLIP, or sizes not those that
+    are `expected` (see `Weights`).
     """
     from frozen_clip.openai import model
 
-    state = {
-        str(key).removeprefix("module."): value
-        for key, value in state.items()
-        if key not in ("input_resolution", "context_length", "vocab_size")
-    }
-    for key, value in state.items():
-        if not isinstance(value, Tensor) or value.numel() > _stored(value):
-            raise ValueError(f"{source} does not hold CLIP weights: {key!r} is no plain tensor")
+    state = openai_names(state, source)
     try:
+        sizes = _sizes(state)
+        _check_sizes(sizes, expected or {})
         with torch.device("meta"):  # no memory, no random draw: every tensor is replaced
-            clip = model.CLIP(**_sizes(state))
+            clip = model.CLIP(**sizes)
         clip.load_state_dict(state, assign=True)
     except Exception as error:  # shapes that nobody thought of
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{error!s:.500}"
         raise ValueError(
-            f"{source} does not hold the weights of an OpenAI CLIP: {error}"
+            f"{source} does not hold the weights of an OpenAI CLIP ({reason}): give those of a "
+            "whole one"
         ) from error
     mask = clip.build_attention_mask()
     for block in clip.transformer.resblocks:
@@ -216,11 +188,19 @@ def build(state: StateDict, source: str = "state dict") -> CLIP:
     return clip
 
 
-def _stored(tensor: Tensor) -> int:
-    """How many values a tensor really has; none if it is no dense one with memory of its own."""
-    if tensor.layout != torch.strided or tensor.is_meta:
-        return -1
-    return tensor.untyped_storage().nbytes() // tensor.element_size()
+def _check_sizes(sizes: dict[str, Any], expected: dict[str, tuple[str, object]]) -> None:
+    for name, (word, said) in expected.items():
+        found = list(sizes[name]) if isinstance(sizes[name], tuple) else sizes[name]
+        if found != said:
+            raise ValueError(
+                f"its config says {word} {said}, but its tensors are of {found}. Config and "
+                "weights are not of one model: get both again"
+            )
+    if sizes["vocab_size"] != VOCABULARY:
+        raise ValueError(
+            f"it has word vectors for {sizes['vocab_size']} tokens, and OpenAI's tokenizer, which "
+            f"is used here, has {VOCABULARY}: take another model"
+        )
 
 
 def _sizes(state: StateDict) -> dict[str, Any]:

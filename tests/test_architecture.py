@@ -12,7 +12,10 @@ from tests.toy_run import REPO
 
 ROOMS = {  # room: (our packages, other packages) that it may import
     "common": (set(), set()),
-    "frozen_clip": ({"dassl"}, {"clip", "torch", "numpy"}),  # dassl: late, for a message
+    "frozen_clip": (
+        {"dassl"},  # late, for a message
+        {"clip", "torch", "numpy", "safetensors", "huggingface_hub"},
+    ),
     "trainers": ({"frozen_clip", "dassl", "common"}, {"torch", "yacs", "yaml", "tqdm"}),
     "datasets": ({"dassl", "common"}, {"numpy", "scipy", "PIL"}),
     "packages/dassl/src/dassl": (
@@ -31,7 +34,10 @@ PARENTS = {
     ("promptsrc", "ivlp"),
     ("vpt", "ivlp"),
 }
-SHARED = {"base", "checkpoints", "checks", "context", "method", "public", "templates", "yaml_files"}
+SHARED = {
+    *("base", "checkpoints", "checks", "context", "method", "precision", "public", "templates"),
+    "yaml_files",
+}
 
 ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
     "dassl.config": {"get_cfg_default", "clean_cfg"},

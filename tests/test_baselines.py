@@ -7,6 +7,7 @@ import torch
 
 import train
 from dassl.utils import save_checkpoint
+from frozen_clip import described
 from tests.toy_run import build, classify, command, state_of
 from trainers import cocoop, coop, ivlp, maple
 from trainers.context import Context
@@ -34,7 +35,7 @@ def test_coop_learns_on_a_resnet_and_prompted_towers_refuse_it(toy, tmp_path):
     from clip.model import CLIP as OpenAIModel
 
     file = tmp_path / "rn.pt"
-    torch.save(OpenAIModel(32, 32, (1, 1, 1, 1), 16, None, 77, 49408, 64, 1, 2).state_dict(), file)
+    torch.save(described(OpenAIModel(32, 32, (1, 1, 1, 1), 16, None, 77, 49408, 64, 1, 2)), file)
     opts = ("MODEL.BACKBONE.NAME", str(file), "OPTIM.LR", "0.1")
     trainer = build(command(toy, "CoOp", tmp_path / "coop", opts=opts))
     before = state_of(trainer)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frozen_clip import FrozenCLIP, blend, insert, overwrite, text
+from frozen_clip import FrozenCLIP, blend, facts, insert, overwrite, text
 from frozen_clip.weights import lower_products
 from tools.benchmark import plain
 
@@ -107,6 +107,25 @@ def test_vision_equals_plain(case):
     assert_same(gradients(fast.edited, tokens), gradients(slow, tokens))
 
 
+def test_other_activations_and_heads_equal_plain():
+    """GELU instead of QuickGELU, and more and narrower heads, as many in no two towers."""
+    model = plain.random_clip()
+    facts.apply(model, "gelu", (2, 4))
+    clip = FrozenCLIP(model, "random")
+    assert (clip.origin["activation"], clip.origin["heads"]) == ("gelu", {"vision": 2, "text": 4})
+    tokens = torch.randn(2, 3, 64, requires_grad=True)
+    images, prompts = torch.randn(2, 3, 32, 32), clip.prompts(WORDS, "a photo of a {}.")
+    edits = make_edits([2, 3], tokens, beta=0.3)
+    fast, slow = clip.text(prompts, edits), plain.text(model, prompts.ids_CL, edits, inserted=3)
+    assert_same(fast, slow)
+    assert_same(gradients(fast, tokens), gradients(slow, tokens))
+    assert not torch.allclose(fast, CLIP.text(prompts, edits), atol=1e-3)
+    fast, slow = clip.vision(images, edits).edited, plain.vision(model, images, edits)[:, :1]
+    assert_same(fast, slow)
+    assert_same(gradients(fast, tokens), gradients(slow, tokens))
+    assert not torch.allclose(fast, CLIP.vision(images, edits).edited, atol=1e-3)
+
+
 def test_vision_edit_of_the_input_runs_before_ln_pre():
     """Tokens that join at the end of the input, as MaPLe's do, and are then replaced."""
     tokens = torch.randn(2, 3, 64, requires_grad=True)
@@ -161,8 +180,11 @@ def test_under_autocast_inserted_tokens_promote_the_stream():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_weights_converted_once_give_the_same_bits_under_autocast(dtype):
-    once = FrozenCLIP(plain.random_clip(), "random")
+@pytest.mark.parametrize("activation", facts.ACTIVATIONS)
+def test_weights_converted_once_give_the_same_bits_under_autocast(dtype, activation):
+    once, at_each_use = (FrozenCLIP(plain.random_clip(), "random") for _ in range(2))
+    for clip in (once, at_each_use):
+        facts.apply(clip.clip, activation, (1, 1))
     lower_products(once.clip, dtype)
     assert once.dtype == torch.float32 and once.clip.visual.conv1.weight.dtype == torch.float32
     assert once.clip.transformer.resblocks[0].mlp.c_fc.weight.dtype == dtype
@@ -176,7 +198,7 @@ def test_weights_converted_once_give_the_same_bits_under_autocast(dtype):
             f = v.edited @ (clip.vision_projection + 0.1 * tokens[0].mT @ tokens[0, :, :32])
         return [w, f, v.plain, gradients(w, tokens), gradients(f, tokens)]
 
-    assert all(map(torch.equal, results(once), results(CLIP)))
+    assert all(map(torch.equal, results(once), results(at_each_use)))
 
 
 def test_cannot_be_woken():

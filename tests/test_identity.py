@@ -167,7 +167,7 @@ def test_a_run_is_not_continued_under_other_settings_data_or_weights(toy, run, t
     split.write_text(split.read_text().replace("red circle", "crimson disc"))
     assert "the data (SHA-256): " in message(other)
     state = torch.load(toy / "narrow.pt", weights_only=True)
-    state["logit_scale"] += 1
+    state["state_dict"]["logit_scale"] += 1
     torch.save(state, tmp_path / "narrow.pt")
     opts = ("MODEL.BACKBONE.NAME", str(tmp_path / "narrow.pt"))
     assert "the weights of CLIP (SHA-256): " in message(opts=opts)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import clip
 import pytest
@@ -200,7 +201,7 @@ def test_how_the_backbone_is_stored(toy, tmp_path, monkeypatch):
     """By the name 'small', as a state dict, that inside a checkpoint, and as OpenAI's archives."""
     model = frozen_clip.load("small").clip
     torch.save(model.state_dict(), tmp_path / "state.pt")
-    torch.save({"state_dict": model.state_dict()}, tmp_path / "checkpoint.pt")
+    torch.save(frozen_clip.described(model), tmp_path / "checkpoint.pt")
     example = (torch.zeros(1, 3, 32, 32), torch.zeros(1, 77, dtype=torch.long))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -213,6 +214,8 @@ def test_how_the_backbone_is_stored(toy, tmp_path, monkeypatch):
         torch.manual_seed(len(runs))  # whatever came before
         runs.append(tmp_path / f"run{len(runs)}")
         opts = ("MODEL.BACKBONE.NAME", str(name))
+        if Path(name).stem == "state":
+            opts += ("MODEL.BACKBONE.ACTIVATION", "quick_gelu", "MODEL.BACKBONE.HEADS", "(2, 2)")
         assert train.main(command(toy, "MMRL", runs[-1], clip="small", opts=opts)) == 0
     for run in runs[1:]:
         assert_same_run(run, runs[0])

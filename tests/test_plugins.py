@@ -43,6 +43,8 @@ def tiles(toy):
             pixels = np.clip(rng.normal(60 * shade, 30, (32, 32, 3)), 0, 255)
             Image.fromarray(pixels.astype(np.uint8)).save(file)
     (toy / "tiles" / "names.json").write_text(json.dumps(NAMES))
+    content = torch.load(toy / "narrow.pt", weights_only=True)
+    torch.save(content["state_dict"], toy / "state.pt")  # what the plugin reads by itself
     return toy
 
 
@@ -64,11 +66,12 @@ def forgotten(monkeypatch):
 
 
 def command(tiles, output, *flags, trainer="WordPrompt", opts=()):
+    clip = "state.pt" if trainer == "WordPrompt" else "narrow.pt"
     config = [] if trainer == "WordPrompt" else ["--config-file", str(variant(trainer))]
     small = ("INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", "0", "OPTIM.MAX_EPOCH", "2")
     return [
         *("--root", str(tiles), "--output-dir", str(output), "--seed", "1", "--trainer", trainer),
-        *(*config, "--backbone", str(tiles / "narrow.pt"), *flags, "DATASET.NAME", "Tiles"),
+        *(*config, "--backbone", str(tiles / clip), *flags, "DATASET.NAME", "Tiles"),
         *("DATASET.NUM_SHOTS", "2", "DATASET.SUBSAMPLE_CLASSES", "base", *small),
         *("DATALOADER.TRAIN_X.BATCH_SIZE", "2", "OPTIM.NAME", "sgd", "OPTIM.LR", "0.01", *opts),
     ]

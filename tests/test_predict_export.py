@@ -10,6 +10,7 @@ import torch
 
 import train
 from dassl.utils import read_image
+from frozen_clip import described
 from tests.predict_runs import refused
 from tests.toy_run import CLASSES, command
 from tools.predict import export as exporting
@@ -148,7 +149,7 @@ def test_a_resnet(toy, tmp_path, capsys):
     sizes = {"vision_layers": (1, 1, 1, 1), "vision_width": 8, "vision_patch_size": None}
     text = {"vocab_size": 49408, "transformer_width": 64, "transformer_heads": 1}
     clip = CLIP(32, 32, **sizes, context_length=77, **text, transformer_layers=2)
-    torch.save(clip.state_dict(), toy / "resnet.pt")
+    torch.save(described(clip), toy / "resnet.pt")
     arguments = command(toy, "CoOp", tmp_path / "run", clip="resnet")
     assert train.main(arguments) == 0
     exported(capsys, tmp_path / "run", tmp_path / "export")

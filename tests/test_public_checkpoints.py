@@ -8,6 +8,8 @@ import torch
 
 import train
 from dassl.engine import TRAINER_REGISTRY
+from frozen_clip import described
+from frozen_clip.weights import build as build_clip
 from tests.golden_files import Golden, clip_state
 from tests.toy_run import build, command, trainer_names
 
@@ -31,7 +33,7 @@ def golden_clip(tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
     """The golden CLIP as a weights file, and its tensors."""
     state = clip_state()
     file = tmp_path_factory.mktemp("clip") / "golden.pt"
-    torch.save(state, file)
+    torch.save(described(build_clip(state)), file)
     return file, state
 
 

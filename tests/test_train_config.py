@@ -92,7 +92,7 @@ def test_every_yaml_merges_and_there_are_as_many_as_expected():
                 opts = ("TASK", task, "DATASET.NAME", dataset)
                 small = str(file.parent / "small.yaml")
                 config("--trainer", file.parent.name, "--config-file", small, *opts)
-    assert len([f for f in variants if f.parent.name.startswith("MMRL")]) == 10
+    assert len([f for f in variants if f.parent.name.startswith("MMRL")]) == 16
     assert len(list((REPO / "configs" / "datasets").glob("*.yaml"))) == 17
 
 

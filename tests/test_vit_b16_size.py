@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from frozen_clip import described
 from tests.toy_run import REPO, build, command
 
 MEGABYTE = 1e6
@@ -16,7 +17,9 @@ def big(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("big")
     with torch.random.fork_rng(devices=[]):
         model = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
-    torch.save({k: v.half() for k, v in model.state_dict().items()}, folder / "big.pt")
+    content = described(model)
+    content["state_dict"] = {k: v.half() for k, v in model.state_dict().items()}
+    torch.save(content, folder / "big.pt")
     (folder / "colored_shapes").symlink_to(toy / "colored_shapes")
     yield folder
     (folder / "big.pt").unlink()  # 300 MB

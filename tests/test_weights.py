@@ -69,7 +69,8 @@ def test_torchscript_archive(archive, server):
 def test_state_dict_file(tmp_path, wrap, prefix):
     state = {prefix + key: value for key, value in MODEL.state_dict().items()}
     torch.save(wrap(state), tmp_path / "clip.pt")
-    assert_is_model(frozen_clip.load(str(tmp_path / "clip.pt")))
+    facts = {"activation": "quick_gelu", "heads": (1, 1)}
+    assert_is_model(frozen_clip.load(str(tmp_path / "clip.pt"), **facts))
 
 
 def test_download_is_checked_and_kept(server, tmp_path):
@@ -87,6 +88,12 @@ def test_damaged_download_is_refused(server, tmp_path):
 def test_download_that_fails_says_what_to_do(server, tmp_path):
     with pytest.raises(OSError, match=r"(?s)ViT-gone could not be downloaded.*--backbone small"):
         frozen_clip.load("ViT-gone", download_root=tmp_path)
+
+
+def test_a_directory_called_like_a_name_does_not_hide_it(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ViT-tiny").mkdir()
+    assert_is_model(frozen_clip.load("ViT-tiny", download_root=tmp_path / "cache"))
 
 
 def test_unknown_name_lists_what_is_allowed():
@@ -117,7 +124,7 @@ def test_truncated_archive(archive, tmp_path):
 
 
 def test_loading_draws_no_random_number(tmp_path):
-    torch.save(MODEL.state_dict(), tmp_path / "clip.pt")
+    torch.save(frozen_clip.described(MODEL), tmp_path / "clip.pt")
     before = torch.get_rng_state()
     frozen_clip.load(str(tmp_path / "clip.pt"))
     assert torch.equal(torch.get_rng_state(), before)
@@ -126,7 +133,7 @@ def test_loading_draws_no_random_number(tmp_path):
 def test_half_precision_converts_what_openai_converts(tmp_path):
     from clip.model import convert_weights
 
-    torch.save(MODEL.state_dict(), tmp_path / "clip.pt")
+    torch.save(frozen_clip.described(MODEL), tmp_path / "clip.pt")
     half = frozen_clip.load(str(tmp_path / "clip.pt"), dtype=torch.float16)
     reference = plain.random_clip()
     convert_weights(reference)

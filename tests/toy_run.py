@@ -12,6 +12,7 @@ import train
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
 from experiment.config import build_config, default_config
+from frozen_clip import described
 from tools.benchmark import plain
 
 REPO = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ def variant(trainer: str, name: str = "small") -> Path:
 def write_clips(folder: Path) -> None:
     """<folder>/narrow.pt and wide.pt: random CLIPs of different widths and depths."""
     for name, sizes in CLIPS.items():
-        torch.save(plain.random_clip(**sizes).state_dict(), folder / f"{name}.pt")
+        torch.save(described(plain.random_clip(**sizes)), folder / f"{name}.pt")
 
 
 def write_pictures(root: Path) -> None:

@@ -22,12 +22,19 @@ from dassl.utils import count_num_param, set_random_seed
 from frozen_clip import FrozenCLIP, Prompts
 from frozen_clip.finite import is_finite
 from frozen_clip.prompts import warn_of_equal
-from trainers.checkpoints import check_settings, find_checkpoint, load_strictly, read_checkpoint
+from trainers.checkpoints import (
+    check_settings,
+    find_checkpoint,
+    load_strictly,
+    lookup,
+    read_checkpoint,
+)
 from trainers.checks import (
     check_classes,
     check_image_size,
     check_per_dataset,
     check_precision,
+    check_preprocessing,
     check_task,
     check_template,
     check_tensors,
@@ -35,9 +42,13 @@ from trainers.checks import (
 )
 from trainers.method import Method
 from trainers.parts import LargestParts
+from trainers.precision import describe, half_of
 from trainers.public import PublicNames
 from trainers.templates import template_of
 from trainers.yaml_files import read_yaml
+
+# What a backbone that does not say it was said to be.
+FACTS = ("MODEL.BACKBONE.ACTIVATION", "MODEL.BACKBONE.HEADS")
 
 
 class CLIPTrainer(TrainerX):
@@ -98,12 +109,20 @@ class CLIPTrainer(TrainerX):
 
     def load_clip(self) -> FrozenCLIP:
         """The config's CLIP; ValueError if its pictures are not those of the config."""
-        name, precision = self.cfg.MODEL.BACKBONE.NAME, self.settings.PREC
+        backbone, precision = self.cfg.MODEL.BACKBONE, self.settings.PREC
         dtype = torch.float16 if precision == "fp16" else torch.float32
         products = self.half if precision == "amp" else None
-        print(f"Loading CLIP (backbone: {name})")
-        clip = frozen_clip.load(name, self.device, dtype, products=products)
+        if precision == "amp":
+            print(describe(self.device))
+        print(f"Loading CLIP (backbone: {backbone.NAME})")
+        clip = frozen_clip.load(
+            *(backbone.NAME, self.device, dtype),
+            products=products,
+            activation=backbone.get("ACTIVATION", ""),  # another train.py does not have it
+            heads=backbone.get("HEADS", []),
+        )
         check_image_size(self.cfg.INPUT.SIZE, clip)
+        check_preprocessing(self.cfg.INPUT, clip)
         return clip
 
     def method_around(self, clip: FrozenCLIP) -> Method:
@@ -132,23 +151,18 @@ class CLIPTrainer(TrainerX):
             self.step = CompiledStep(self.plain_step, learner, precision)
 
     def _scales(self) -> bool:
-        return self.device.type == "cuda" and self.settings.PREC != "fp32"
+        return self.half == torch.float16 and self.settings.PREC != "fp32"
 
     @property
     def half(self) -> torch.dtype:
-        """The half precision of this device: float16 on CUDA, bfloat16 on a CPU."""
-        return torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        """The half precision of this device: float16 on CUDA, bfloat16 elsewhere."""
+        return half_of(self.device)
 
     def autocast(self) -> AbstractContextManager:
         """Half precision where PREC asks for it."""
         return torch.autocast(self.device.type, self.half, enabled=self.settings.PREC != "fp32")
 
     # Training
-
-    def before_train(self) -> None:
-        if self.settings.PREC == "amp" and self.device.type == "cpu":
-            print("PREC amp on a CPU means bfloat16 autocast")
-        super().before_train()
 
     def forward_backward(self, batch: dict) -> dict:
         images, labels = self.parse_batch_train(batch)
@@ -271,6 +285,7 @@ class CLIPTrainer(TrainerX):
         trained = self._trained_config(Path(directory))
         if trained:
             keys = ["MODEL.BACKBONE.NAME", *(f"TRAINER.{self.node}.{k}" for k in self.shape_keys)]
+            keys += [k for k in FACTS if lookup(self.cfg, k) and lookup(trained, k)]
             check_settings(self.cfg, trained, keys, path)
         source = trained.get("DATASET")
         source = source if isinstance(source, dict) else {}

@@ -82,7 +82,7 @@ def check_settings(cfg: CfgNode, trained: dict, keys: list[str], path: Path) -> 
     """ValueError when one of `keys` differs from the config that `path` was trained with."""
     differ = []
     for key in keys:
-        now, then = _lookup(cfg, key), _lookup(trained, key)
+        now, then = lookup(cfg, key), lookup(trained, key)
         if then is not None and now != then:
             differ.append(f"  {key} is {now}, trained with {then}: use {key} {_quoted(then)}")
     if differ:
@@ -90,7 +90,7 @@ def check_settings(cfg: CfgNode, trained: dict, keys: list[str], path: Path) -> 
         raise ValueError(f"{path} was trained with another config:\n{lines}")
 
 
-def _lookup(tree: dict, dotted: str) -> object:
+def lookup(tree: dict, dotted: str) -> object:
     for part in dotted.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree

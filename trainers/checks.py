@@ -20,7 +20,8 @@ TASKS = {
 
 
 def cuda_is_used(cfg: CfgNode) -> bool:
-    return cfg.USE_CUDA and torch.cuda.is_available()
+    asked = cfg.get("DEVICE", "auto").startswith(("auto", "cuda"))
+    return asked and cfg.USE_CUDA and torch.cuda.is_available()
 
 
 def check_precision(precision: str, node: str, cuda: bool) -> None:
@@ -32,7 +33,7 @@ def check_precision(precision: str, node: str, cuda: bool) -> None:
     if precision == "fp16" and not cuda:
         raise ValueError(
             f"TRAINER.{node}.PREC fp16 needs a CUDA device, and none is in use; "
-            "on a CPU take amp (bfloat16 autocast) or fp32"
+            "elsewhere take amp (bfloat16 autocast) or fp32"
         )
 
 
@@ -56,6 +57,22 @@ def check_image_size(size: list[int], clip: FrozenCLIP) -> None:
             f"{clip.image_size} x {clip.image_size}: set INPUT.SIZE "
             f'"({clip.image_size}, {clip.image_size})"'
         )
+
+
+def check_preprocessing(node: CfgNode, clip: FrozenCLIP) -> None:
+    """ValueError where the config prepares images otherwise than the model says."""
+    wanted = clip.loaded.images
+    for key, now, its in (
+        ("PIXEL_MEAN", tuple(node.PIXEL_MEAN), wanted.mean),
+        ("PIXEL_STD", tuple(node.PIXEL_STD), wanted.std),
+        ("INTERPOLATION", node.INTERPOLATION, wanted.interpolation),
+    ):
+        if its is not None and now != its:
+            quoted = f'"{list(its)}"' if isinstance(its, tuple) else its
+            raise ValueError(
+                f"INPUT.{key} is {now}, but {clip.name} says that it takes images with {its}: set "
+                f"INPUT.{key} {quoted}"
+            )
 
 
 def check_tensors(cfg: CfgNode) -> None:

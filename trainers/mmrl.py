@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from frozen_clip import Edits, FrozenCLIP, Prompts, insert, overwrite
+from frozen_clip import Edit, Edits, FrozenCLIP, Prompts, insert, overwrite
+from frozen_clip.text import TextTower
+from frozen_clip.vision import VisionTower
 from trainers.base import CLIPTrainer
 from trainers.method import Method, cosine_logits, normalize
 from trainers.public import PublicNames, PublicTensor
@@ -37,7 +39,8 @@ def add_config(cfg: CfgNode) -> None:
     node.ALPHA = 0.7  # weight of the class branch in loss and fusion
     node.REG_WEIGHT = 0.5  # lambda of the two regularisers towards the frozen CLIP
     node.N_REP_TOKENS = 5  # K
-    node.REP_LAYERS = [6, 7, 8, 9, 10, 11, 12]  # layers, from 1, with tokens of their own
+    # Layers with tokens of their own: from 1, or from the top of each tower, where -1 is its last.
+    node.REP_LAYERS = [6, 7, 8, 9, 10, 11, 12]
     node.REP_DIM = 512  # width of the shared space
 
 
@@ -121,11 +124,15 @@ class MMRLMethod(Method):
         self.reg_weight = reg_weight
         self.register_buffer("w0", normalize(clip.encode_text(prompts)), persistent=False)
 
-    def edits(self, tokens_JKD: Tensor) -> Edits:
-        """Insert before the first of the layers, overwrite before each later one."""
+    def edits(self, tokens_JKD: Tensor, tower: TextTower | VisionTower) -> Edits:
+        """Insert before the first of the layers, and `later_edit` before each later one."""
         first, *later = tokens_JKD.to(self.clip.dtype)
-        edits = [insert(first), *(overwrite(tokens) for tokens in later)]
-        return dict(zip(self.rep_layers, edits, strict=True))
+        edits = [insert(first), *map(self.later_edit, later)]
+        return dict(zip(layers_of(self.rep_layers, tower), edits, strict=True))
+
+    def later_edit(self, tokens: Tensor) -> Edit:
+        """A layer's tokens replace what the layer below made of the earlier ones."""
+        return overwrite(tokens)
 
     def rep_projection(self) -> Tensor:
         """P_r (D, E)."""
@@ -133,7 +140,8 @@ class MMRLMethod(Method):
 
     def text_features(self) -> Tensor:
         """w (C, E), normalised."""
-        edits = self.edits(self.learner.text_aligner(self.learner.rep_tokens))
+        tokens_JKD = self.learner.text_aligner(self.learner.rep_tokens)
+        edits = self.edits(tokens_JKD, self.clip.text)
         return normalize(self.clip.text(self.prompts, edits))
 
     def image_features(
@@ -142,7 +150,8 @@ class MMRLMethod(Method):
         """f, f_r and, for the teacher, f0; each (N, E), normalised."""
         tokens_JKD = self.learner.vision_aligner(self.learner.rep_tokens)
         rows = 1 + tokens_JKD.shape[1]
-        edited, plain = self.clip.vision(images, self.edits(tokens_JKD), rows, plain=teacher)
+        edits = self.edits(tokens_JKD, self.clip.vision)
+        edited, plain = self.clip.vision(images, edits, rows, plain=teacher)
         proj = self.clip.vision_projection
         f = normalize(edited[:, 0] @ proj)
         f_r = normalize(edited[:, 1:].mean(dim=1) @ self.rep_projection())
@@ -205,14 +214,26 @@ class MMRL(CLIPTrainer):
         return MMRLMethod(clip, prompts, learner, layers, node.ALPHA, node.REG_WEIGHT)
 
 
+def layers_of(rep_layers: Sequence[int], tower: TextTower | VisionTower) -> list[int]:
+    """Which layers of a tower they are, from 1: numbers below 0 are counted from its top."""
+    return [layer if layer > 0 else tower.layers + 1 + layer for layer in rep_layers]
+
+
 def check_rep_layers(layers: Sequence[int], clip: FrozenCLIP, key: str) -> None:
-    """ValueError unless the layers exist in both towers and increase."""
-    layers = list(layers)
-    top = min(clip.vision.layers, clip.text.layers)
-    in_range = all(isinstance(i, int) and 1 <= i <= top for i in layers)
+    """ValueError unless the layers exist in both towers and increase.
+
+    Where one tower is much deeper, its layers with the other's numbers are not its upper ones, so
+    they must be counted from the top.
+    """
+    layers, depths = list(layers), (clip.vision.layers, clip.text.layers)
+    top = min(depths)
+    from_top = max(depths) - top > 1 or all(isinstance(i, int) and i < 0 for i in layers)
+    first, last = (-top, -1) if from_top and layers else (1, top)
+    in_range = all(isinstance(i, int) and first <= i <= last for i in layers)
     if not layers or not in_range or layers != sorted(set(layers)):
+        how = ", counted from the top of each tower" if first < 0 else ""
         raise ValueError(
             f"{key} is {layers}; allowed for {clip.name} is an increasing list of at least one "
-            f"layer from 1 to {top} (vision has {clip.vision.layers}, text {clip.text.layers} "
-            f"layers), for example {list(range((top + 2) // 2, top + 1))}"
+            f"layer from {first} to {last} (vision has {depths[0]}, text {depths[1]} layers){how}, "
+            f"for example {list(range((first + last + 1) // 2, last + 1))}"
         )

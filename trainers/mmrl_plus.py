@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from frozen_clip import Edits, FrozenCLIP, Prompts, blend, insert
+from frozen_clip import Edit, FrozenCLIP, Prompts, blend
 from trainers.mmrl import MMRL, TOKENS, MMRLMethod
 from trainers.public import PublicNames, PublicTensor
 
@@ -29,7 +29,8 @@ def add_config(cfg: CfgNode) -> None:
     node.BETA = 0.5  # weight of a layer's own tokens against those from below
     node.REG_WEIGHT = 0.5  # lambda of the two regularisers towards the frozen CLIP
     node.N_REP_TOKENS = 5  # K
-    node.REP_LAYERS = [6, 7, 8, 9, 10, 11, 12]  # layers, from 1, with tokens of their own
+    # Layers with tokens of their own: from 1, or from the top of each tower, where -1 is its last.
+    node.REP_LAYERS = [6, 7, 8, 9, 10, 11, 12]
     node.REP_DIM = 512  # width of the shared space
     node.RES_LORA_DIM = 4  # rank of the aligners' residuals
     node.PROJ_LORA_DIM = 64  # rank of the projection's residual
@@ -111,11 +112,9 @@ class MMRLPlusMethod(MMRLMethod):
         super().__init__(*mmrl)
         self.beta = beta
 
-    def edits(self, tokens_JKD: Tensor) -> Edits:
-        """Insert before the first of the layers, blend before each later one."""
-        first, *later = tokens_JKD.to(self.clip.dtype)
-        edits = [insert(first), *(blend(tokens, self.beta) for tokens in later)]
-        return dict(zip(self.rep_layers, edits, strict=True))
+    def later_edit(self, tokens: Tensor) -> Edit:
+        """A layer's tokens are blended with what the layer below made of the earlier ones."""
+        return blend(tokens, self.beta)
 
     def rep_projection(self) -> Tensor:
         """proj + A B (D, E)."""

@@ -13,6 +13,7 @@ class LargestParts:
     """Cuts batches into parts that fit into memory; remembers what fitted."""
 
     def __init__(self, device: torch.device):
+        self.kind = device.type
         self.most = MOST_ON_CPU if device.type == "cpu" else None
 
     def __call__(self, answer: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -29,5 +30,5 @@ class LargestParts:
                 if most == 1:
                     raise
             self.most = most // 2
-            torch.cuda.empty_cache()
+            getattr(torch, self.kind).empty_cache()
             print(f"Not enough memory for {most} images at once: evaluating {self.most}")

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import torch
 
+from frozen_clip import described
 from tests.wrong import Wrong, file, value
+from tests.wrong.backbones import BACKBONES
 
 
 def resnet(folder: Path) -> None:
     from clip.model import CLIP
 
     clip = CLIP(32, 32, (1, 1, 1, 1), 16, None, 77, 49408, 64, 1, 2)
-    torch.save(clip.state_dict(), folder / "rn.pt")
+    torch.save(described(clip), folder / "rn.pt")
 
 
 SETTINGS = (
@@ -72,11 +74,7 @@ SETTINGS = (
         ("MODEL.BACKBONE.NAME", "ViT-B/17"),
         (r"backbone 'ViT-B/17'", "Did you mean 'ViT-B/16'"),
     ),
-    Wrong(
-        "backbone is a folder",
-        ("MODEL.BACKBONE.NAME", "{tmp}"),
-        ("neither a file nor", "Allowed: small"),
-    ),
+    *BACKBONES,
     Wrong(
         "backbone corrupt",
         ("MODEL.BACKBONE.NAME", "{tmp}/a.pt"),

@@ -111,8 +111,8 @@ def mmrl_loss(method: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The loss of an `MMRLMethod` or `MMRLPlusMethod`, written out."""
     model, learner, ids_CL = method.clip.clip, method.learner, method.prompts.ids_CL
     k = len(learner.rep_tokens)
-    text_edits = method.edits(learner.text_aligner(learner.rep_tokens))
-    vision_edits = method.edits(learner.vision_aligner(learner.rep_tokens))
+    text_edits = method.edits(learner.text_aligner(learner.rep_tokens), method.clip.text)
+    vision_edits = method.edits(learner.vision_aligner(learner.rep_tokens), method.clip.vision)
     w = F.normalize(text(model, ids_CL, text_edits, inserted=k), dim=-1)
     f, f_r = features(model, images, vision_edits, k, method.rep_projection())
     with torch.no_grad():

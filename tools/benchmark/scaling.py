@@ -117,12 +117,12 @@ def measure_start(rounds: int = 3) -> float:
     # isort: split
     from clip.model import CLIP
 
+    from frozen_clip import described
     from tools.toy.dataset import write_dataset
 
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder, "clip.pt")
-        state = CLIP(*VIT_B16).state_dict()
-        torch.save({name: value.to(torch.float16) for name, value in state.items()}, weights)
+        torch.save(described(CLIP(*VIT_B16).to(torch.float16)), weights)
         write_dataset(Path(folder, "data"))
         files = ("datasets/colored_shapes.yaml", "trainers/MMRL/vit_b16.yaml")
         command = [sys.executable, str(REPO / "train.py"), "--no-train", "--trainer", "MMRL"]

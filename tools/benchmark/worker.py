@@ -194,7 +194,7 @@ def images_per_second(case: Case, method: mmrl.MMRLMethod, batch: int = 16) -> f
     """Of the image side: both sides compute the text features once per evaluation."""
     images = torch.randn(batch, 3, 224, 224, device=case.device)
     learner = method.learner
-    edits = method.edits(learner.vision_aligner(learner.rep_tokens))
+    edits = method.edits(learner.vision_aligner(learner.rep_tokens), method.clip.vision)
     k = len(learner.rep_tokens)
     seconds = []
     for _ in range(3):

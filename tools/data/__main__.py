@@ -1,4 +1,4 @@
-"""`python -m tools.data list | verify | download | toy`; see --help of each."""
+"""`python -m tools.data list | verify | download | toy | weights`; see --help of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
-        if name != "toy":
+        if name not in ("toy", "weights"):
             text = "folder of the data sets (default: $DATA, else data; now %(default)s)"
             command.add_argument("--root", type=path, default=default, help=text)
         return command
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     toy.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     toy.add_argument("--classes", type=positive, default=8)
     toy.add_argument("--train", type=positive, default=20, help="training images a class")
+    add("weights", "the CLIPs that MODEL.BACKBONE.NAME knows by name, and which are in the cache")
     return top
 
 
@@ -117,7 +118,27 @@ def run_toy(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"list": run_list, "verify": run_verify, "download": run_download, "toy": run_toy}
+def run_weights(args: argparse.Namespace) -> int:
+    from frozen_clip import hub, weights
+
+    print("By name:")
+    for name in weights.names():
+        path = weights.weights_file(name)
+        print(f"  {name:18} {path if path.is_file() else 'downloaded on first use'}")
+    print("From the Hugging Face hub, in the cache:")
+    for name, size in hub.cached() or [("none", 0)]:
+        print(f"  {name:50} {f'{size / 1e6:,.0f} MB' if size else ''}".rstrip())
+    print(f"Others: {hub.PREFIX}OWNER/NAME[@REVISION], a directory or a file (docs/weights.md)")
+    return 0
+
+
+COMMANDS = {
+    "list": run_list,
+    "verify": run_verify,
+    "download": run_download,
+    "toy": run_toy,
+    "weights": run_weights,
+}
 
 if __name__ == "__main__":
     sys.exit(piped(main))

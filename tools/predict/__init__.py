@@ -41,7 +41,8 @@ def load(
         classes: names to choose from instead of those that were trained on. They are answered
             as unseen classes are: by class features alone.
         template: the sentence around the names, with one {}, instead of the run's.
-        device: 'cpu', 'cuda', 'cuda:1' or 'mps'; by default a CUDA GPU if there is one.
+        device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' or 'xpu'; by default 'auto', the
+            accelerator that is there, CUDA first, else the CPU.
         precision: 'fp32', 'amp' or 'fp16'; by default the run's, and fp32 where a GPU's half
             precision was asked for and there is none.
         epoch: the checkpoint to load; by default the one that was tested.

@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--json", action="store_true", help="print JSON instead of a table")
     add_path("--classes", help="'a,b,c' or a file with a name a line: choose from these instead")
     add("--template", help="the sentence around the names, such as 'a photo of a {}.'")
-    add("--device", help="cpu, cuda, cuda:1 or mps (default: cuda if there is one)")
+    add("--device", help="auto, cpu, cuda, cuda:1, mps or xpu (default: auto)")
     add("--precision", help="fp32, amp or fp16 (default: the run's)")
     add("--batch-size", type=int, metavar="N", help="pictures at a time (default: the run's)")
     add("--workers", type=int, metavar="N", help="processes that read (default: as many as help)")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from dassl.utils.devices import pick_device
 from experiment.values import check_values
 from frozen_clip import FrozenCLIP
 from tools.predict.classifier import Classifier
@@ -76,7 +77,7 @@ def _config_of(
     exif_orientation: str | None,
 ) -> CfgNode:
     cfg = run.cfg
-    cfg.USE_CUDA = device.type == "cuda"
+    cfg.USE_CUDA, cfg.DEVICE = device.type == "cuda", str(device)
     cfg.VERBOSE = False
     cfg.TEST.EVALUATOR, cfg.TEST.PER_CLASS_RESULT = "Classification", False
     cfg.DATASET.TEMPLATE = _sentence(run, template)
@@ -192,11 +193,4 @@ def check_classes(classes: Sequence[str]) -> list[str]:
 
 def check_device(name: str | None) -> torch.device:
     """The device of a name, or the default; ValueError if it is not there."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    there += ["mps"] if torch.backends.mps.is_available() else []
-    first = "cuda:0" if name == "cuda" else name
-    if first not in there:
-        raise ValueError(f"--device {name!r} is not there; this machine has {', '.join(there)}")
-    return torch.device(name)
+    return pick_device(name or "auto", key="--device")

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+class QuickGELU(nn.Module): ...
+
 class _MLP(nn.Sequential):
     c_fc: nn.Linear
+    gelu: nn.Module
     c_proj: nn.Linear
 
 class ResidualAttentionBlock(nn.Module):
@@ -34,8 +37,13 @@ class VisionTransformer(nn.Module):
     proj: nn.Parameter
     def __call__(self, images: Tensor) -> Tensor: ...
 
+class AttentionPool2d(nn.Module):
+    num_heads: int
+    positional_embedding: nn.Parameter
+
 class ModifiedResNet(nn.Module):
     input_resolution: int
+    attnpool: AttentionPool2d
     def __call__(self, images: Tensor) -> Tensor: ...
 
 class CLIP(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
+from dassl.utils.devices import device_of
 from dassl.utils.distributed import local_world_size
 from dassl.utils.stopping import ignore_stop_signals
 
@@ -65,7 +66,7 @@ def build_data_loader(
         worker_init_fn=ignore_stop_signals,
         persistent_workers=is_train and num_workers > 0,
         drop_last=is_train and len(data_source) >= batch_size,
-        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        pin_memory=device_of(cfg).type == "cuda",
         generator=torch.Generator().manual_seed(seed),
     )
     if len(loader) == 0:

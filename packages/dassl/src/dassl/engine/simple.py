@@ -21,6 +21,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import check_availability, count_num_param, load_pretrained_weights
 from dassl.utils.checkpoints import BEST, checkpoint_name, describe
 from dassl.utils.collectives import from_main, main_first
+from dassl.utils.devices import device_of
 from dassl.utils.distributed import check_gpu, is_main
 from dassl.utils.interval import Interval
 from dassl.utils.stopping import stop_together
@@ -46,10 +47,9 @@ class SimpleTrainer(ProgressKeeper):
         self.check_cfg(cfg)
         check_availability(cfg.TEST.FINAL_MODEL, ["last_step", "best_val"], "TEST.FINAL_MODEL")
         self._interval = Interval(cfg.TRAIN.CHECKPOINT_EVERY, "TRAIN.CHECKPOINT_EVERY")
-        use_cuda = torch.cuda.is_available() and cfg.USE_CUDA
-        if use_cuda:
+        self.device = device_of(cfg)
+        if self.device.type == "cuda":
             check_gpu()
-        self.device = torch.device("cuda" if use_cuda else "cpu")
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg

@@ -1,0 +1,148 @@
+"""Weights that are no CLIP, not a whole one, or one of which something is not said."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from frozen_clip import described
+from tests.hostile import Hostile
+from tests.wrong import Wrong
+from tools.benchmark import plain
+
+OPEN_CLIP = {
+    "embed_dim": 32,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+}
+SHARD = {"weight_map": {"logit_scale": "model-00001-of-00002.safetensors"}}
+
+
+def state(start: str = "") -> dict[str, torch.Tensor]:
+    """The tensors of a small CLIP whose names start so."""
+    tensors = plain.random_clip(layers=(1, 1)).state_dict()
+    return {name: value for name, value in tensors.items() if name.startswith(start)}
+
+
+def saved(make: Callable[[], object]) -> Callable[[Path], None]:
+    return lambda folder: torch.save(make(), folder / "clip.pt")
+
+
+def open_clip(images: dict | None = None, **change: object) -> Callable[[Path], None]:
+    """A directory of open_clip's whose config says something else."""
+
+    def write(folder: Path) -> None:
+        config = {"model_cfg": {**OPEN_CLIP, **change}, "preprocess_cfg": images}
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+        save_file(state(), folder / "open_clip_model.safetensors")
+
+    return write
+
+
+def hugging_face(file: str = "model.safetensors", content: object = None, **config: object):
+    """A directory of Hugging Face's with this config; its weights hold one tensor, or a text."""
+
+    def write(folder: Path) -> None:
+        (folder / "config.json").write_text(json.dumps({"model_type": "clip", **config}))
+        if content is None:
+            save_file({"logit_scale": torch.ones(())}, folder / file)
+        else:
+            (folder / file).write_text(json.dumps(content))
+
+    return write
+
+
+def vision(**change: object) -> dict:
+    return {"vision_cfg": {**OPEN_CLIP["vision_cfg"], **change}}
+
+
+def text(**change: object) -> dict:
+    return {"text_cfg": {**OPEN_CLIP["text_cfg"], **change}}
+
+
+def wrong(id: str, place: str, prepare: Callable | None, *says: str, opts: tuple = ()) -> Wrong:
+    return Wrong(f"backbone {id}", ("MODEL.BACKBONE.NAME", place, *opts), says, prepare=prepare)
+
+
+FILE, FOLDER = "{tmp}/clip.pt", "{tmp}"
+QUICK = ("MODEL.BACKBONE.ACTIVATION", "quick_gelu")
+BACKBONES = (
+    wrong("is an empty folder", FOLDER, None, "no directory of a CLIP", "open_clip_config.json"),
+    wrong(
+        *("says nothing", FILE, saved(state), r"MODEL.BACKBONE.ACTIVATION to quick_gelu"),
+        r"BACKBONE.HEADS .*\(1, 1\).*\(16, 16\) for ViT-H-14",
+    ),
+    wrong("says half", FILE, saved(state), "does not say .*heads", opts=QUICK),
+    wrong(
+        *("says another", "{toy}/narrow.pt", None, "ACTIVATION is gelu, but", "leave the key out"),
+        opts=("MODEL.BACKBONE.ACTIVATION", "gelu"),
+    ),
+    wrong(
+        *("other heads", "{toy}/narrow.pt", None, r"HEADS is \(2, 1\), but", "leave the key out"),
+        opts=("MODEL.BACKBONE.HEADS", "[2, 1]"),
+    ),
+    wrong(
+        *("heads that do not fit", FILE, saved(state), "cannot have 7 heads in its vision tower"),
+        opts=(*QUICK, "MODEL.BACKBONE.HEADS", "[7, 1]"),
+    ),
+    wrong(
+        *(
+            "facts that are none",
+            FILE,
+            saved(lambda: {**described(plain.random_clip()), "heads": 3}),
+        ),
+        *("says activation 'quick_gelu' and heads 3", "allowed"),
+    ),
+    wrong("text tower alone", FILE, saved(lambda: state("t")), "text tower .*no vision", "give"),
+    wrong("vision tower alone", FILE, saved(lambda: state("visual")), "vision tower .*no text"),
+    wrong(
+        *(
+            "SigLIP",
+            FILE,
+            saved(lambda: {"visual.trunk.a": torch.ones(1), "text.b": torch.ones(1)}),
+        ),
+        *("another kind .*SigLIP", "Take a CLIP"),
+    ),
+    wrong("runs code", FILE, saved(lambda: Hostile(Path("owned"))), "could not be read", "Allowed"),
+    wrong("config of other layers", FOLDER, open_clip(**vision(layers=2)), "layers 2, .* of 1"),
+    wrong("config of other width", FOLDER, open_clip(**text(width=128, heads=2)), "text_cfg.width"),
+    wrong("config of other images", FOLDER, open_clip(**vision(image_size=64)), "image_size 64"),
+    wrong("of SigLIP's kind", FOLDER, open_clip(init_logit_bias=-10), "init_logit_bias -10"),
+    wrong("by timm", FOLDER, open_clip(**vision(timm_model_name="vit")), "timm_model_name 'vit'"),
+    wrong("with another pooling", FOLDER, open_clip(**vision(pool_type="avg")), "pool_type 'avg'"),
+    wrong("with unknown words", FOLDER, open_clip(**text(rotary=True)), "rotary True"),
+    wrong("another tokenizer", FOLDER, open_clip(**text(vocab_size=32000)), "vocab_size 32000"),
+    wrong("squashed images", FOLDER, open_clip({"resize_mode": "squash"}), "resize_mode 'squash'"),
+    wrong("heads in words", FOLDER, open_clip(**text(heads="eight")), "no config .*eight", "get"),
+    wrong("heads of no width", FOLDER, open_clip(**vision(head_width=0)), "no config", "get"),
+    wrong("perhaps QuickGELU", FOLDER, open_clip(quick_gelu="maybe"), "no config .*maybe", "get"),
+    wrong("no config", FOLDER, open_clip(vision_cfg=None), "no config of open_clip's", "get"),
+    wrong(
+        *("another architecture", FOLDER, hugging_face(model_type="siglip"), "model_type 'siglip'"),
+    ),
+    wrong(
+        *(
+            "another activation",
+            FOLDER,
+            hugging_face(text_config={"hidden_act": "gelu_pytorch_tanh"}),
+        ),
+        *("hidden_act gelu_pytorch_tanh and quick_gelu", "allowed is one of quick_gelu, gelu"),
+    ),
+    wrong(
+        *("two things at once", FOLDER, None, "says two things of hidden_act"),
+    )._replace(
+        prepare=hugging_face(
+            vision_config={"hidden_act": "gelu"}, vision_config_dict={"hidden_act": "quick_gelu"}
+        )
+    ),
+    wrong(
+        *("missing shard", FOLDER, hugging_face("model.safetensors.index.json", SHARD)),
+        *("lacks model-00001-of-00002.safetensors, 1 of the 1 shards", "get"),
+    ),
+    wrong("index of nothing", FOLDER, hugging_face("model.safetensors.index.json", {}), "no index"),
+    wrong("nothing in it", FOLDER, hugging_face(), "does not hold the weights of"),
+    wrong("hub typo", "hf-hub:openai", None, "no name on the Hugging Face hub", "OWNER/NAME@REV"),
+)
