@@ -23,7 +23,7 @@ from ._cache import Draw, fingerprint, load_draw, store_draw
 from ._coop_api import CoOpNames
 from ._listing import CACHE_NAME, class_paths
 from ._missing import Place, check_place, data_root, download_command, missing
-from ._pickles import check_classes, match_items, read_pickle, write_pickle
+from ._pickles import check_classes, match_items, read_pickle, was_left, write_pickle
 from ._splits import Item, Split, split_classes, split_trainval
 
 __all__ = [
@@ -166,7 +166,7 @@ class FewShotDataset(CoOpNames, DatasetBase):
         if seed < 0:
             return self.sample(split, shots)
         pickled = self.pickle_path(shots, seed)
-        if os.path.isfile(pickled):
+        if os.path.isfile(pickled) and not was_left(pickled):
             return self.read_pickled_draw(pickled, split)
         key = fingerprint(split.train, split.val)
         kept = load_draw(self.dataset_dir, shots, seed, key)
@@ -204,7 +204,7 @@ class FewShotDataset(CoOpNames, DatasetBase):
     def keep_pickle(self, shots: int, seed: int, train: list[Datum], val: list[Datum]) -> None:
         """Leaves the draw as CoOp's data sets do, for plugins that read it."""
         path = self.pickle_path(shots, seed)
-        if not os.path.isfile(path):
+        if not os.path.isfile(path) or was_left(path):
             write_pickle(path, train=train, val=val)
 
     def read_pickled_draw(self, path: str, split: Split) -> Draw:

@@ -20,7 +20,7 @@ from common.punctuation import instead
 from dassl.config import clean_cfg, get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
-from experiment.flat import flatten
+from experiment.flat import EARLIER, flatten
 from experiment.plugins import check_registered, import_plugins, told
 from experiment.typed import typed
 from trainers.yaml_files import Plain, read_as_written, read_yaml
@@ -61,6 +61,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     That train.py does not read `per_dataset.yaml`: values that differ from it are refused.
     """
     _extend(cfg)
+    cfg.INPUT.EXIF_ORIENTATION = "ignore"  # that train.py does not ask the dataset
     cfg.PER_DATASET = True  # False: values other than those of per_dataset.yaml are meant
 
 
@@ -106,9 +107,22 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
         check_whose(cfg, Path(args.config_file))
     check_values(cfg)
     if cfg.INPUT.EXIF_ORIENTATION == "auto":
-        cfg.INPUT.EXIF_ORIENTATION = orientation_of(cfg.DATASET.NAME)
+        cfg.INPUT.EXIF_ORIENTATION = _trained_orientation(cfg, args) or orientation_of(
+            cfg.DATASET.NAME
+        )
     cfg.freeze()
     return cfg, notes
+
+
+def _trained_orientation(cfg: CfgNode, args: Namespace) -> str | None:
+    """How the run whose weights are to be tested saw the images of this dataset, if it says so."""
+    file = Path(args.model_dir or "") / "config.yaml"
+    if not (args.eval_only and args.model_dir and file.is_file()):
+        return None
+    trained = EARLIER | dict(flatten(read_yaml(file)))
+    same = trained.get("DATASET.NAME") == cfg.DATASET.NAME
+    found = trained["INPUT.EXIF_ORIENTATION"]
+    return found if same and found in ("apply", "ignore") else None
 
 
 def orientation_of(dataset: str) -> str:
@@ -162,7 +176,7 @@ def repeated(args: Namespace) -> list[str]:
     flags = ((key, getattr(args, flag, None)) for flag, key in FLAG_KEYS.items())
     values: dict[str, list[str]] = {key: [str(value)] for key, value in flags if value is not None}
     for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
-        values.setdefault(key, []).append(text)
+        values.setdefault(key, []).append(str(text))
     return [
         f"{key} is given as {', then '.join(texts)}: the last one counts"
         for key, texts in values.items()

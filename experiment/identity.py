@@ -6,6 +6,7 @@ older runs `config.yaml` alone says their settings.
 
 import hashlib
 import json
+import math
 import os
 from argparse import Namespace
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ import yaml
 from yacs.config import CfgNode
 
 from dassl.engine import SimpleTrainer
-from experiment.config import default_config, own_part, read_yaml
+from experiment.config import PATHS, default_config, own_part, read_yaml
 from experiment.data_hashes import data_hash
 from experiment.flat import EARLIER, INCIDENTAL, flatten
 from experiment.plugins import described
@@ -36,13 +37,25 @@ Settings = dict[str, Any]
 
 def settings_of(cfg: CfgNode) -> Settings:
     """The flat config, without what can change no result."""
-    flat = flatten(yaml.safe_load(own_part(cfg).dump()))
-    return {key: value for key, value in sorted(flat) if key not in INCIDENTAL}
+    flat = _flat(yaml.safe_load(own_part(cfg).dump()))
+    return {key: value for key, value in sorted(flat.items()) if key not in INCIDENTAL}
 
 
 def default_settings(plugins: Iterable[str], paths: Iterable[str]) -> Settings:
     """What every key is where nobody says anything."""
-    return dict(flatten(yaml.safe_load(default_config(plugins, paths).dump())))
+    return _flat(yaml.safe_load(default_config(plugins, paths).dump()))
+
+
+def _flat(tree: dict) -> Settings:
+    """As JSON has it, which knows no dates and no infinite numbers."""
+    plain = {key: _plain(value) for key, value in flatten(tree)}
+    return json.loads(json.dumps(plain, default=str))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def planned(cfg: CfgNode, args: Namespace) -> Identity:
@@ -97,7 +110,7 @@ def of_training(folder: Path) -> Identity:
     file = folder / "config.yaml"
     if not file.is_file():
         return {}
-    return {"settings": json.loads(json.dumps(dict(flatten(read_yaml(file))), default=str))}
+    return {"settings": _flat(read_yaml(file))}
 
 
 def of_result(folder: Path) -> Identity:
@@ -113,7 +126,7 @@ def of_result(folder: Path) -> Identity:
 
 def write_identity(identity: Identity, directory: Path) -> None:
     """Save it; a run that is continued keeps it."""
-    write_atomically(directory / IDENTITY, json.dumps(identity, indent=1))
+    write_atomically(directory / IDENTITY, json.dumps(identity, indent=1, allow_nan=False))
 
 
 def checkpoint_facts(file: Path, directory: Path) -> dict[str, Any]:
@@ -191,6 +204,7 @@ def differences(there: Identity, now: Identity, defaults: Callable[[], Settings]
 def _settings(there: Identity, now: Identity, defaults: Callable[[], Settings]) -> list[str]:
     after = now["settings"]
     before = {key: EARLIER[key] for key in EARLIER.keys() & after} | there["settings"]
+    before |= {key: os.path.expanduser(str(before[key])) for key in PATHS & before.keys()}
     keys = (before.keys() | after.keys()) - INCIDENTAL
     weights = there.get("weights_hash")
     if weights and weights == now.get("weights_hash"):

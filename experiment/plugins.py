@@ -87,7 +87,8 @@ def check_registered(registry: Any, name: str, what: str) -> None:
     """ValueError for a name that nothing has; it says so if a file with it was left out."""
     known = registry.registered_names()
     for file, reason in _left_out.items():
-        if name not in known and re.search(rf"^class {re.escape(name)}\b", file.read_text(), re.M):
+        its_class = rb"^class %s\b" % re.escape(name).encode()
+        if name not in known and re.search(its_class, file.read_bytes(), re.M):
             raise ValueError(f"no {what} {name!r}: {reason}")
     check_availability(name, known, what=what)
 
@@ -215,6 +216,6 @@ def told(file: Path, function: Callable, *args: object) -> Any:
 def _give_clip_its_folder() -> None:
     """CoOp's plugins call `clip._download(url)`: their copy of CLIP has a default folder for
     the weights, the package on PyPI wants to be told."""
-    clip = sys.modules.get("clip.clip")
-    if clip is not None and not clip._download.__defaults__:
-        clip._download.__defaults__ = (str(Path("~/.cache/clip").expanduser()),)
+    download = getattr(sys.modules.get("clip.clip"), "_download", None)
+    if download is not None and not download.__defaults__:
+        download.__defaults__ = (str(Path("~/.cache/clip").expanduser()),)

@@ -48,7 +48,9 @@ def _metrics(record: dict[str, Any]) -> dict[str, float]:
         return {}
     if record.get("complete") is not True:
         raise ValueError("it does not say 'complete': true")
-    total, correct = _number(record, "total", int), _number(record, "correct", int)
+    total = _number(record, "total", int)
+    # null: an evaluator of a plugin, whose accuracy is no share of all images
+    correct = None if record.get("correct", 0) is None else _number(record, "correct", int)
     accuracy = _number(record, "accuracy", float, int)
     error, macro_f1 = (
         _number(record, name, float, int) if name in record else None

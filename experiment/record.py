@@ -100,13 +100,19 @@ def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object)
         "seed": cfg.SEED,
         "backbone": cfg.MODEL.BACKBONE.NAME,
         **results,
-        "correct": round(accuracy * total / 100),
+        "correct": _correct(accuracy, total),
         **extra,
         "versions": versions(),
         "commit": commit(),
     }
     text = json.dumps(record, indent=1, default=float, allow_nan=False)
     write_atomically(directory / RESULTS, text)
+
+
+def _correct(accuracy: float, total: int) -> int | None:
+    """How many predictions were correct; None for an accuracy that is no share of all images."""
+    correct = round(accuracy * total / 100)
+    return correct if abs(100 * correct / total - accuracy) <= 0.005 else None
 
 
 def _is_not_finite(value: object) -> bool:

@@ -94,20 +94,21 @@ def put_first(folders: Iterable[str | Path], packages: Iterable[ModuleType]) -> 
                 f"--plugin-path {given}: there is no such folder; give the one that `import` is "
                 "to look into, such as the top folder of a code base"
             )
+    brings_clip = any(info.name == "clip" for info in pkgutil.iter_modules(map(str, places)))
+    if brings_clip:  # ours is held before theirs is found
+        import frozen_clip.openai  # noqa: F401  # late: it takes time, and few need it
     sys.path[:] = [*map(str, places), *(p for p in sys.path if p not in map(str, places))]
     for place in places:
         for package in packages:
             if (place / package.__name__).is_dir():
                 join(package, place / package.__name__)
     importlib.invalidate_caches()
-    if any(info.name == "clip" for info in pkgutil.iter_modules(map(str, places))):
+    if brings_clip:
         _make_way_for_clip(places)
 
 
 def _make_way_for_clip(places: list[Path]) -> None:
-    """Forget the package `clip`, unless it is theirs already, once `frozen_clip` holds it."""
-    import frozen_clip.openai  # noqa: F401  # late: it takes time, and few need it
-
+    """Forget the package `clip`, which `frozen_clip` holds, unless it is theirs already."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "clip"]:
         file = Path(sys.modules[name].__file__ or "").resolve()
         if not any(place in file.parents for place in places):

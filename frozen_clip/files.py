@@ -51,7 +51,7 @@ def read_file(path: Path) -> Weights:
             state, said = _read_pickle(path)
         return Weights(state, facts or facts_in(said, str(path)), digest)
     except Exception as error:  # whatever a damaged file provokes
-        reason = _kind(path) or str(error).strip().split("\n")[0]
+        reason = _what_else(path) or str(error).strip().split("\n")[0]
         raise ValueError(
             f"{path} could not be read as CLIP weights ({reason:.400}). Allowed are OpenAI's .pt "
             "archives, files of torch.save with tensors by name, and .safetensors; if it was "
@@ -59,8 +59,10 @@ def read_file(path: Path) -> Weights:
         ) from error
 
 
-def _kind(path: Path) -> str | None:
-    """What else the file is, where the engine can tell."""
+def _what_else(path: Path) -> str | None:
+    """What else than weights the file is, where the engine can tell."""
+    if _is_safetensors(path):
+        return None
     try:
         from dassl.utils import what_it_is
     except ImportError:  # upstream's engine

@@ -60,8 +60,9 @@ class _Repository:
     def _missing(self) -> str:
         from huggingface_hub.constants import HF_HUB_OFFLINE
 
-        where = ", or they are not in the cache, and HF_HUB_OFFLINE is set"
-        return where if HF_HUB_OFFLINE else ""
+        if HF_HUB_OFFLINE:
+            return ", or they are not in the cache, and HF_HUB_OFFLINE is set"
+        return ", or they are not in the cache yet" if self.here else ""
 
     def _get(self, file: str) -> Path | None:
         """The file, or None if the repository does not have it."""
@@ -78,7 +79,7 @@ class _Repository:
                 self.repo, file, revision=self.revision, local_files_only=self.here
             )
         except LocalEntryNotFoundError as error:
-            if self.here or self._missing():
+            if self._missing():
                 return None
             raise OSError(
                 f"{self.name} is not in the cache, and the Hugging Face hub could not be reached "

@@ -197,7 +197,7 @@ def test_what_is_no_cache_is_one_clear_error(root, content):
 
 def test_a_page_in_place_of_a_cache(root):
     path = pickle_draw(root, 1, b"<!DOCTYPE html><title>Not found</title>")
-    with pytest.raises(ValueError, match=r"it is a web page \('Not found'\).* Delete it: the draw"):
+    with pytest.raises(ValueError, match=r"it is a web page \('Not found'\).* Move it aside"):
         load(root, 2)
     path.unlink()
     assert len(load(root, 2).train_x) == 20

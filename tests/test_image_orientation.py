@@ -10,12 +10,13 @@ import torch
 import yaml
 from PIL import Image, ImageOps
 
+import train
 from dassl.data.datasets import Datum
 from dassl.data.wrapper import DatasetWrapper
 from dassl.utils import read_image
 from dassl.utils.images import TURNS, as_rgb
-from experiment.config import default_config
-from experiment.record import check_continues
+from experiment.config import build_config, default_config
+from experiment.identity import check_continues, planned
 from tests.image_files import gradient
 from tests.predict_runs import answers, refused
 from tests.toy_run import command, config
@@ -138,14 +139,17 @@ def test_the_command_says_what_it_ignored(run, picture, tmp_path, capsys):
 
 def test_a_run_is_not_continued_the_other_way(trained, toy):
     """An older one, which does not say it, ignored the orientation."""
-    cfg, _ = config(*command(toy, "MMRL", trained, opts=("TRAIN.CHECKPOINT_FREQ", "1")))
+    args = train.parse_args(command(toy, "MMRL", trained, opts=("TRAIN.CHECKPOINT_FREQ", "1")))
+    cfg, _ = build_config(args)
+    for newer in ("identity.json", "results.json"):
+        (trained / newer).unlink()
     shutil.rmtree(trained / "text_features", ignore_errors=True)
     rewrite(trained, None)
-    check_continues(cfg, trained)
+    check_continues(planned(cfg, args), trained, dict)
     cfg.defrost()
     cfg.INPUT.EXIF_ORIENTATION = "apply"
     with pytest.raises(ValueError, match=f"{KEY}: ignore there, apply now"):
-        check_continues(cfg, trained)
+        check_continues(planned(cfg, args), trained, dict)
 
 
 @pytest.mark.parametrize("value", ["apply", "ignore"])

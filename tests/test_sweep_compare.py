@@ -77,7 +77,11 @@ def test_runs_that_are_there_with_other_settings(ask):
         (("OPTIM.LR",), {}, "'OPTIM.LR' stands alone"),
         (("OPTIM.LR", "fast"), {}, "OPTIM.LR cannot be 'fast'"),
         (("OPTIM.LR", "-1"), {}, "OPTIM.LR is -1"),
-        ((), {"backbone": "/no/such.pt"}, "backbone '/no/such.pt' is neither a file nor a name"),
+        (
+            (),
+            {"backbone": "/no/such.pt"},
+            "backbone '/no/such.pt' is neither a file or directory nor a name",
+        ),
         ((), {"plugins": ["nowhere.py"]}, "nowhere.py: there is no such file"),
         (("DATASET.NAME", "DTDD"), {}, "DTDD"),
     ],

@@ -1,5 +1,6 @@
 """Workers: what they compute, how often, and when they stop. Runs are fakes of a moment."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from experiment.lock import output_lock
-from tests.sweep_runs import FakeRuns
+from tests.sweep_runs import RECORD, FakeRuns
 from tests.toy_run import REPO
 from tools.sweep import worker as worker_module
 from tools.sweep.books import Books, State
@@ -122,7 +123,7 @@ def test_a_run_that_train_py_computes_already_is_left_to_it(fakes):
 
     def ends_later():
         time.sleep(0.3)
-        fakes.output.joinpath("a", "results.json").write_text('{"complete": true}')
+        fakes.output.joinpath("a", "results.json").write_text(json.dumps(RECORD))
 
     with output_lock(fakes.output / "a"):
         thread = threading.Thread(target=ends_later)

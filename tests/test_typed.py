@@ -6,9 +6,9 @@ import os
 import pytest
 
 import train
-from experiment.config import default_config, merge_file, repeated
+from experiment.config import build_config, default_config, merge_file, repeated
 from experiment.flat import flatten
-from experiment.record import check_continues
+from experiment.identity import check_continues, planned
 from experiment.typed import typed
 from tests.toy_run import REPO, build, command, config
 from trainers.yaml_files import Plain, read_as_written, read_yaml
@@ -224,10 +224,13 @@ def test_a_tilde_is_the_home_folder(place, tmp_path, monkeypatch):
 
 def test_runs_that_kept_the_tilde_are_the_same_runs(toy, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
+    for newer in ("identity.json", "results.json"):
+        (trained / newer).unlink()
     file = trained / "config.yaml"
     file.write_text(file.read_text().replace("PATH: ''", "PATH: ~/own"))
     arguments = command(toy, "MMRL", tmp_path / "o", opts=("DATASET.PATH", "~/own"))
-    check_continues(config(*arguments, "TRAIN.CHECKPOINT_FREQ", "1")[0], trained)
+    args = train.parse_args([*arguments, "TRAIN.CHECKPOINT_FREQ", "1"])
+    check_continues(planned(build_config(args)[0], args), trained, dict)
     trainer = build(arguments)
     trainer.load_model(str(trained))
     assert trainer.source == ("ColoredShapes", str(tmp_path / "own"))

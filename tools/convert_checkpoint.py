@@ -30,7 +30,7 @@ from experiment.command import Parser, guarded, path, piped, printing_stops_noth
 from experiment.config import default_config, read_yaml
 from frozen_clip.finite import check_finite
 from trainers.checkpoints import find_checkpoint, plain_tensors
-from trainers.public import PublicNames, State, trainers_of
+from trainers.public import PublicNames, State, public_names, trainers_of
 
 CONFIG = "config.yaml"  # what a run of ours was trained with
 KINDS = ("ours", "public", "safetensors")
@@ -75,7 +75,7 @@ def convert(
     file = find(source, trainer)
     state, epoch = read(file)
     name = whose(state, file, trainer)
-    learner = {key: t.float() for key, t in _public(name).own_names(state).items()}
+    learner = {key: t.float() for key, t in _public(name, state).own_names(state).items()}
     check_finite(learner, file, "Convert another epoch, or get the file again")
     is_file = FILE.fullmatch(target.name) is not None
     theirs = TRAINER_REGISTRY.get(name).public_folder if to == "public" else ""
@@ -86,7 +86,7 @@ def convert(
         if output.exists() and not force:
             raise ValueError(f"{output} exists already; add --force to overwrite it")
     owner = trainer or " or ".join(trainers_of(state))  # IVLP and PromptSRC look alike
-    tensors = _public(name).to_public(learner) if to == "public" else learner
+    tensors = _public(name, state).to_public(learner) if to == "public" else learner
     write(path, tensors, owner, epoch)
     if config and config.resolve() != (source / CONFIG).resolve():
         shutil.copy(source / CONFIG, config)
@@ -140,7 +140,7 @@ def whose(state: State, file: Path, trainer: str | None) -> str:
     """The trainer whose learner a file holds; ValueError if none or several might be meant."""
     known = trainers_of(state)
     if trainer:
-        public = _public(trainer)
+        public = _public(trainer, state)
         if not public.found_in(state) and public.own_names(state).keys() != public.tensors.keys():
             seems = f"; it holds what {' or '.join(known)} learns" if known else ""
             raise ValueError(f"{file} does not hold what {trainer} learns{seems}")
@@ -150,7 +150,7 @@ def whose(state: State, file: Path, trainer: str | None) -> str:
             f"{file} holds {len(state)} tensors, but not all that one of these learns: "
             f"{', '.join(_learning())}"
         )
-    if any(_public(name) is not _public(known[0]) for name in known):
+    if any(_public(name, state) is not _public(known[0], state) for name in known):
         raise ValueError(f"{file} may be of {' or '.join(known)}: say which with --trainer")
     return known[0]
 
@@ -170,11 +170,11 @@ def write(path: Path, state: State, trainer: str, epoch: int) -> None:
 def _learning() -> list[str]:
     """The trainers that learn something."""
     names = TRAINER_REGISTRY.registered_names()
-    return [n for n in names if hasattr(TRAINER_REGISTRY.get(n), "public") and _public(n).tensors]
+    return [n for n in names if getattr(TRAINER_REGISTRY.get(n), "model_name", "")]
 
 
-def _public(trainer: str) -> PublicNames:
-    return TRAINER_REGISTRY.get(trainer).public
+def _public(trainer: str, state: State) -> PublicNames:
+    return public_names(TRAINER_REGISTRY.get(trainer), state)
 
 
 def _named_in(source: Path) -> str | None:

@@ -60,6 +60,7 @@ class CLIPTrainer(TrainerX):
     shape_keys: tuple[str, ...] = ()  # keys of the node that a checkpoint must agree with
     needs_task = False  # whether who answers depends on TASK
     public = PublicNames({})  # the learner's tensors, and where public checkpoints have them
+    public_variants: tuple[PublicNames, ...] = ()  # the same of learners that lack some
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> Method:
         raise NotImplementedError

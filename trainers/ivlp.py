@@ -119,6 +119,7 @@ class IVLP(CLIPTrainer):
     node = "IVLP"
     model_name = "VLPromptLearner"
     public = PUBLIC
+    public_variants: tuple[PublicNames, ...] = (TEXT_ALONE,)
     least_vision_depth = 0
     shape_keys = (
         "N_CTX_VISION",

@@ -100,6 +100,14 @@ def without_module(state: State) -> State:
     return {re.sub(r"(^|\.)module\.", r"\1", key): value for key, value in state.items()}
 
 
+def public_names(trainer: type, state: State) -> PublicNames:
+    """Those of a trainer's `PublicNames` whose learner a checkpoint holds; the first if none's."""
+    for public in (trainer.public, *trainer.public_variants):
+        if public.found_in(state) or without_module(state).keys() == public.tensors.keys():
+            return public
+    return trainer.public
+
+
 def trainers_of(state: State) -> list[str]:
     """The registered trainers whose learner a checkpoint holds, public or ours.
 
@@ -107,7 +115,8 @@ def trainers_of(state: State) -> list[str]:
     """
     read = {}
     for name in sorted(TRAINER_REGISTRY.registered_names()):
-        public = getattr(TRAINER_REGISTRY.get(name), "public", None)
+        trainer = TRAINER_REGISTRY.get(name)
+        public = public_names(trainer, state) if hasattr(trainer, "public_variants") else None
         if public is not None and public.tensors:
             is_ours = without_module(state).keys() == public.tensors.keys()
             read[name] = public.found_in(state) or (set(public.tensors) if is_ours else set())

@@ -30,8 +30,8 @@ class_features = np.load(here / "class_features.npy")
 def prepare(path):
     """A picture as the array (3, H, W) that the graph takes."""
     how = manifest["preprocess"]
-    with Image.open(path, formats=how["formats"]) as image:
-        if image.mode[0] in "IF":
+    with open(path, "rb") as file, Image.open(file, formats=how["formats"]) as image:
+        if image.mode[0] in "IF" or ";16" in str(image.tile):
             sys.exit(f"{{path}} has more than 8 bits (mode {{image.mode}}): convert it first")
         if how["exif_orientation"] == "apply":
             image = ImageOps.exif_transpose(image)

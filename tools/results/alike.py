@@ -166,9 +166,9 @@ def _training(run: Run) -> dict[str, str]:
 
 
 def _compared(run: Run) -> Facts:
-    data = "data_hash" if "data_hash" in run.record else "few_shot_hash"  # older runs
     tested = " of the test" * (run.record.get("eval_only") is True)  # which has no other images
-    names = {f"{data}{tested}": data, f"weights_hash of {run.backbone}": "weights_hash"}
+    names = {f"data_hash{tested}": "data_hash", "few_shot_hash": "few_shot_hash"}  # older runs: one
+    names[f"weights_hash of {run.backbone}"] = "weights_hash"
     return {
         name: text for name, key in names.items() if isinstance(text := run.record.get(key), str)
     }

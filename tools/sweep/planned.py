@@ -11,8 +11,9 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +23,11 @@ from yacs.config import CfgNode
 import train
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import check_availability
 from experiment.config import build_config
 from experiment.data_hashes import data_hash
 from experiment.flat import flatten
 from experiment.identity import another, default_settings, differences, held, settings_of
-from experiment.plugins import described
+from experiment.plugins import check_registered, described
 from experiment.record import RESULTS
 from frozen_clip import weights_file, weights_hash
 from trainers.base import CLIPTrainer
@@ -66,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
 def refusal(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> str | None:
     """Why runs cannot be started; wrong settings first. `pairs`: see REQUEST."""
     known: dict[str, Planned] = {}
+    _data_hashes.clear()
     try:
         runs = [(_plan(run, known), training and _plan(training, known)) for run, training in pairs]
         refused = [words for run, training in runs if (words := _refuse(run, training or None))]
@@ -91,10 +92,10 @@ def _plan(arguments: Sequence[str], known: dict[str, Planned]) -> Planned:
 def _resolve(args: Namespace) -> Planned:
     """ValueError or OSError as train.py says it, for what can be told without data."""
     cfg, _ = build_config(args)
-    known = DATASET_REGISTRY.registered_names()
-    check_availability(cfg.DATASET.NAME, known, what="data set (DATASET.NAME)")
+    check_registered(DATASET_REGISTRY, cfg.DATASET.NAME, "data set (DATASET.NAME)")
     if issubclass(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), CLIPTrainer):
-        weights_file(cfg.MODEL.BACKBONE.NAME)
+        with suppress(OSError):  # on a hub, and not here yet: the run downloads it
+            weights_file(cfg.MODEL.BACKBONE.NAME)
     return Planned(args, cfg, settings_of(cfg))
 
 
@@ -123,11 +124,13 @@ def _compare(run: Planned, training: Planned | None, there: dict[str, Any]) -> l
         "settings": run.settings,
         "plugins": described(run.args.plugin),
         "weights_hash": weights_hash(run.cfg.MODEL.BACKBONE.NAME),
-        "data_hash": _data_elsewhere(run, there),
         "trained": {"settings": training.settings} if training else None,
     }
     code = (tuple(run.args.plugin), tuple(run.args.plugin_path))
-    return differences(there, now, lambda: _defaults(*code))
+    defaults = partial(_defaults, *code)
+    if differ := differences(there, now, defaults):
+        return differ
+    return differences(there, now | {"data_hash": _data_elsewhere(run, there)}, defaults)
 
 
 _defaults = cache(default_settings)
@@ -143,6 +146,18 @@ def _data_elsewhere(run: Planned, there: dict[str, Any]) -> str | None:
         return None
     if os.path.realpath(root) == os.path.realpath(run.args.root):
         return None
+    words = ("DATASET.", "SEED", "TEST.SPLIT")
+    lists = {key: value for key, value in run.settings.items() if key.startswith(words)}
+    key = json.dumps([lists, run.args.eval_only, run.args.root, run.args.plugin])
+    if key not in _data_hashes:
+        _data_hashes[key] = _hash_of_data(run)
+    return _data_hashes[key]
+
+
+_data_hashes: dict[str, str | None] = {}
+
+
+def _hash_of_data(run: Planned) -> str | None:
     cfg = run.cfg.clone()
     cfg.defrost()
     cfg.SEED, cfg.DATASET.NUM_SHOTS = run.args.seed, run.settings[SHOTS]

@@ -71,7 +71,9 @@ def _is_unsigned(tags: Any) -> bool:
 
 
 def _has_room(image: "Image") -> bool:
-    packing = str([tile[3] for tile in getattr(image, "tile", ())[:1]])
+    if not getattr(image, "tile", ()):  # loaded already, or made in Python
+        return image.mode.startswith("I") and _bits(image) == 16
+    packing = str([tile[3] for tile in image.tile[:1]])
     if image.format == "PPM":
         return "16B" in packing or "65535" in packing  # others say what is white
     if image.format in ("PNG", "TIFF"):

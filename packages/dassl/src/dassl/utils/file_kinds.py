@@ -30,10 +30,11 @@ def what_it_is(path: StrPath, archive: bool = False) -> str | None:
     except OSError:
         return None
     packed = None if archive else _archive(path, head)
-    return _other(head.removeprefix(b"\xef\xbb\xbf")) or packed or _text(head)
+    other = _other(head.removeprefix(b"\xef\xbb\xbf"), os.fspath(path))
+    return other or packed or _text(head)
 
 
-def _other(head: bytes) -> str | None:
+def _other(head: bytes, path: str) -> str | None:
     if not head.strip(b"\0"):
         what = "begins with zeros, as an unfinished download does" if head else "is empty"
         return f"damaged, it {what}: fetch it again"
@@ -43,7 +44,7 @@ def _other(head: bytes) -> str | None:
         return f"a web page{named}, not the file: fetch it again, and see what the page says"
     if head.startswith(_POINTER):
         return "a Git LFS pointer, not the file: fetch that with 'git lfs pull'"
-    if head[8:10] == b'{"' and head[4:8] == bytes(4):
+    if head[8:10] == b'{"' and head[4:8] == bytes(4) and not path.endswith(".safetensors"):
         return "a safetensors file: rename it to *.safetensors, and convert it to a checkpoint"
     return None
 
