@@ -9,6 +9,7 @@ import train
 from dassl.utils import save_checkpoint
 from frozen_clip import described
 from tests.toy_run import build, classify, command, state_of
+from tools.convert_checkpoint import convert
 from trainers import cocoop, coop, ivlp, maple
 from trainers.context import Context
 from trainers.method import normalize
@@ -118,6 +119,11 @@ def test_ivlp_of_the_text_tower_alone(none, toy, tmp_path):
     save_checkpoint({"state_dict": text, "epoch": 5}, tmp_path / "public" / "VLPromptLearner")
     trainer.load_model(str(tmp_path / "public"))
     assert torch.equal(state_of(trainer)["text_tokens"][0], text["prompt_learner.ctx"].float())
+    said = convert(tmp_path / "public", tmp_path / "ours")
+    assert f"{text['prompt_learner.ctx'].numel() * 3:,} values that IVLP learned" in said
+    convert(tmp_path / "ours", tmp_path / "back", to="public")
+    back = torch.load(tmp_path / "back/VLPromptLearner/model.pth.tar-5", weights_only=True)
+    assert torch.equal(back["state_dict"]["prompt_learner.ctx"], text["prompt_learner.ctx"].float())
     both = {"state_dict": public_state("IVLP"), "epoch": 5}
     save_checkpoint(both, tmp_path / "both" / "VLPromptLearner")
     with pytest.raises(ValueError, match="what IVLP or PromptSRC learns"):

@@ -12,6 +12,9 @@ from safetensors.torch import load_file, save_file
 
 import frozen_clip
 import train
+from experiment.config import default_config
+from experiment.identity import settings_of
+from experiment.reader import read_record
 from experiment.record import write_results
 from tests.predict_runs import answers, refused
 from tests.result_files import results, write
@@ -276,3 +279,24 @@ def test_a_record_that_holds_what_is_no_number_is_not_used(name, value, tmp_path
     assert "which is no number" in run.reason
     write(tmp_path / "log.txt", log_of(4050))
     assert read_run(tmp_path).metrics["accuracy"] == 50
+
+
+def test_settings_may_be_infinite(tmp_path):
+    """A plugin's bound that is none. Records are JSON, which has no such number."""
+    cfg = default_config()
+    cfg.TRAINER.NAME = "MMRL"
+    cfg.TRAINER.MMRL.BOUND = math.inf
+    cfg.TRAINER.MMRL.BOUNDS = [1.0, -math.inf]
+    settings = settings_of(cfg)
+    assert settings["TRAINER.MMRL.BOUND"] == "inf"
+    assert settings["TRAINER.MMRL.BOUNDS"] == [1.0, "-inf"]
+    assert json.loads(json.dumps(settings, allow_nan=False)) == settings
+
+
+def test_an_accuracy_that_is_no_share_of_the_images(tmp_path):
+    """A plugin's evaluator may average over classes: there is no number of correct ones."""
+    cfg = default_config()
+    for accuracy, correct in ((81.2345, None), (81.3, 813)):
+        write_results(cfg, {"accuracy": accuracy, "total": 1000}, tmp_path)
+        record, metrics = read_record(tmp_path / "results.json")
+        assert record["correct"] == correct and metrics["accuracy"] == accuracy

@@ -167,3 +167,16 @@ def test_an_export_prepares_images_alike(value, run, tmp_path):
     Image.fromarray(gradient().astype(np.uint16) * 257).save(tmp_path / "16.png")
     with pytest.raises(SystemExit, match=r"16\.png has more than 8 bits"):
         names["prepare"](tmp_path / "16.png")
+
+
+def test_a_test_sees_what_training_saw(trained, toy):
+    """Also of weights that were trained before the key existed, unless it is told otherwise."""
+    rewrite(trained, None)
+    own = (*command(toy, "MMRL", toy / "out"), "DATASET.NAME", "ImageFolder")
+    file = trained / "config.yaml"
+    file.write_text(file.read_text().replace("NAME: ColoredShapes", "NAME: ImageFolder"))
+    tests = ["--eval-only", "--model-dir", str(trained), *own]
+    assert config(*tests)[0].INPUT.EXIF_ORIENTATION == "ignore"
+    assert config(*tests, KEY, "apply")[0].INPUT.EXIF_ORIENTATION == "apply"
+    assert config(*tests, "DATASET.NAME", "ColoredShapes")[0].INPUT.EXIF_ORIENTATION == "ignore"
+    assert config(*own)[0].INPUT.EXIF_ORIENTATION == "apply"

@@ -13,6 +13,7 @@ import datasets
 import train
 import trainers
 from dassl.engine import TRAINER_REGISTRY
+from datasets._pickles import LEFT
 from experiment import siblings
 from experiment.config import default_config
 from experiment.plugins import REGISTRIES, import_plugins
@@ -209,6 +210,24 @@ def test_modules_beside_a_plugin(tmp_path, toy):
     assert "RN50" in frozen_clip.names()
 
 
+def test_a_clip_of_theirs_where_nothing_has_loaded_ours(tmp_path):
+    """As every command begins. Their `clip` may lack what ours has."""
+    folder = written(tmp_path, CODE_BASE)
+    code = (
+        "import sys\nfrom experiment.plugins import import_plugins\nimport frozen_clip\n"
+        "*_, module = import_plugins([sys.argv[1]], [sys.argv[2]])\n"
+        "print(module.clip.design, frozen_clip.names()[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, folder / "trainers/second.py", folder],
+        env={"PYTHONPATH": f"{REPO}:{REPO / 'packages/dassl/src'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["theirs RN50"], done.stderr
+
+
 def test_paths_are_tried_in_their_order(tmp_path):
     for name in ("a", "b"):
         text = f"WHERE = '{name}'\n"
@@ -293,6 +312,9 @@ def test_a_plugin_may_share_a_node_and_find_coops_draw(toy, tmp_path, capsys):
     assert {type(item).__module__ for item in content["train"]} == {
         "dassl.data.datasets.base_dataset"
     }
+    # which is no draw of another code base: ours does not take it for one
+    content["train"].pop()
+    drawn.write_bytes(pickle.dumps(content) + LEFT)
     # ours draws the same, and leaves no pickle by itself
     assert train.main(command(toy, "ZeroshotCLIP", tmp_path / "ours")) == 0
     assert train.main(command(root, "ZeroshotCLIP", tmp_path / "same")) == 0

@@ -113,3 +113,14 @@ def test_distances():
         compute_distance_matrix(a, b, "cosin")
     with pytest.raises(ValueError, match=r"\(2, 2\) and \(2, 1\)"):
         compute_distance_matrix(a, b.reshape(2, 1)[:, :1])
+
+
+def test_a_plugin_may_fill_the_predictions_itself(make_cfg):
+    class Own(Classification):
+        def process(self, mo, gt):
+            self._y_pred.append(mo.argmax(dim=1))
+            self._y_true.append(gt)
+
+    evaluator = Own(make_cfg(), lab2cname=dict(enumerate("abc")))
+    evaluator.process(scores([1, 2]), torch.tensor([1, 1]))
+    assert evaluator.evaluate()["accuracy"] == 50

@@ -142,3 +142,11 @@ def test_a_damaged_directory_of_a_zip_is_no_fault_of_ours(tmp_path):
     place = GOOD.rindex(b"PK\1\2") + 6
     (tmp_path / "file").write_bytes(GOOD[:place] + b"\xff" + GOOD[place + 1 :])
     assert what_it_is(tmp_path / "file") == "damaged, its end is missing or broken: fetch it again"
+
+
+def test_a_safetensors_file_is_one_whatever_is_wrong_with_it(tmp_path):
+    content = save({"w": torch.ones(3)})
+    for name, what in (("a.pt", "a safetensors file: rename it"), ("a.safetensors", None)):
+        (tmp_path / name).write_bytes(content[:-4])
+        found = what_it_is(tmp_path / name)
+        assert found is None if what is None else found.startswith(what)
