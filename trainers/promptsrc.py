@@ -101,6 +101,7 @@ class PromptSRCMethod(IVLPMethod):
 @TRAINER_REGISTRY.register()
 class PromptSRC(IVLP):
     node = "PROMPTSRC"
+    public_variants = ()
     least_vision_depth = 1
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> PromptSRCMethod:

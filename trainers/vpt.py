@@ -46,6 +46,7 @@ class VPT(IVLP):
     public_folder = "prompt_learner"
     shape_keys = ("N_CTX_VISION", "CTX_INIT", "PROMPT_DEPTH_VISION")
     public = PublicNames({"vision_tokens": VISION_TOKENS})
+    public_variants = ()
     least_vision_depth = 1
 
     @property
