@@ -11,6 +11,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterable
 from functools import cache, reduce
+from itertools import pairwise
 from operator import getitem
 from pathlib import Path
 
@@ -146,7 +147,9 @@ def _with_command_line(cfg: CfgNode, args: Namespace) -> CfgNode:
 def check_tail(args: Namespace) -> None:
     """ValueError for a tail that is not KEY VALUE ..., which says what it seems to be instead."""
     flags = {f"--{name.replace('_', '-')}" for name in vars(args)} | {"--debug", "--help"}
-    for word in filter(lambda word: isinstance(word, str), args.opts):  # Python gives values, too
+    for before, word in pairwise(["the options", *args.opts]):
+        if not isinstance(word, str):  # Python gives values, too
+            continue
         flag = word.partition("=")[0]
         if flag in flags:
             raise ValueError(
@@ -157,8 +160,8 @@ def check_tail(args: Namespace) -> None:
             raise ValueError(f"unknown flag {flag!r}; {near} See python train.py --help")
         if word[:1] in ("'", '"') and word.count(word[0]) == 1 and " " not in word:
             raise ValueError(
-                f"a value with spaces was cut into words at {word}: put it into a YAML file of "
-                "your own, which train.py takes as --config-file or --dataset-config-file, and "
+                f"{before}: a value with spaces was cut into words at {word}; put it into a YAML "
+                "file of your own, which train.py takes as --config-file or --dataset-config-file, and "
                 "scripts take in place of a data set's name; quotes in OPTS do not hold it together"
             )
     for key in args.opts[::2]:

@@ -137,7 +137,7 @@ def test_what_is_said_of_a_file(text, says, tmp_path):
         (("OPTIM.LR=1",), "'OPTIM.LR=1' must be written with a space: OPTIM.LR 1"),
         (("optim.lr", "1"), "did you mean OPTIM.LR"),
         (("OPTIM.LR", ""), "OPTIM.LR has no value"),
-        (("DATASET.TEMPLATE", '"a', "leaf", "of", "a", '{}."'), 'cut into words at "a: put it'),
+        (("DATASET.TEMPLATE", '"a', "leaf", "of", "a", '{}."'), 'cut into words at "a; put it'),
     ],
 )
 def test_what_is_said_of_the_end_of_a_command(opts, says):
