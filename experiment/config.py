@@ -161,8 +161,9 @@ def check_tail(args: Namespace) -> None:
         if word[:1] in ("'", '"') and word.count(word[0]) == 1 and " " not in word:
             raise ValueError(
                 f"{before}: a value with spaces was cut into words at {word}; put it into a YAML "
-                "file of your own, which train.py takes as --config-file or --dataset-config-file, and "
-                "scripts take in place of a data set's name; quotes in OPTS do not hold it together"
+                "file of your own, which train.py takes as --config-file or "
+                "--dataset-config-file, and scripts take in place of a data set's name; quotes in "
+                "OPTS do not hold it together"
             )
     for key in args.opts[::2]:
         if "=" in key:

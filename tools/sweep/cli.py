@@ -135,7 +135,7 @@ def sweep(args: argparse.Namespace) -> int:
 
         print("\n".join(shlex.join(command(run.arguments)) for run in runs))
         return 0
-    if (stopped := compared(runs)) is not None:
+    if _to_compare(args, runs) and (stopped := compared(runs)) is not None:
         return stopped
     if args.dry_run:
         from tools.sweep.plan import describe
@@ -148,6 +148,14 @@ def sweep(args: argparse.Namespace) -> int:
         with printing_stops_nothing():
             return in_foreground(output, runs)
     return _execute(args, books, runs)
+
+
+def _to_compare(args: argparse.Namespace, runs: list[Run]) -> bool:
+    """Whether runs are compared with what is there; in the foreground, where nothing is there, the
+    first of them says at once what is wrong."""
+    commands = [words for run in runs for words in (run.arguments, run.training) if words]
+    folders = {words[words.index("--output-dir") + 1] for words in commands}
+    return args.on != "foreground" or any(map(os.path.exists, folders))
 
 
 def _workers(args: argparse.Namespace) -> int:
