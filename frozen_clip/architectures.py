@@ -224,7 +224,7 @@ def fill(model: Any, file: Path, name: str) -> None:
     except Exception as error:  # wrong names, shapes, or no tensors
         lines = str(error).replace("\t", "").split("\n")
         raise ValueError(
-            f"{file} does not fit the architecture of {name} ({' '.join(lines[-3:])[:300]}): "
+            f"{file} does not fit the architecture of {name} ({(lines[1:] or lines)[0][:300]}): "
             "correct one of the two"
         ) from error
 

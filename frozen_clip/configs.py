@@ -39,8 +39,8 @@ def refuse_others(node: Json, neutral: Json, free: Iterable[str], where: str) ->
         if key not in free and (key not in neutral or value != neutral[key]):
             raise ValueError(
                 f"{where} has {key} {value!r:.80}, with which something else is computed than by "
-                "OpenAI's CLIP, so that no layer can be edited. Take another model, such as ViT-B/16; a "
-                "method that needs features alone takes it as open_clip:DIRECTORY"
+                "OpenAI's CLIP, so that no layer can be edited. Take another model, such as "
+                "ViT-B/16; a method that needs features alone takes it as open_clip:DIRECTORY"
             )
 
 

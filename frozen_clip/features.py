@@ -49,6 +49,12 @@ class FeatureCLIP(Frozen):
         for text in texts:
             prompting.check_count(text, self._count(text), length)
         ids_CL = self.tokenizer(texts).to(self.device)
+        if ids_CL.max() >= self.clip.vocab_size:
+            raise ValueError(
+                f"{self.origin['tokenizer']} is not the tokenizer of {self.name}, which has word "
+                f"vectors for {self.clip.vocab_size} tokens: put the files of its own beside the "
+                "weights"
+            )
         place_C = torch.arange(len(ids_CL), device=self.device)
         return Prompts(ids_CL, ids_CL[0, :0], (ids_CL,), place_C)
 
@@ -112,4 +118,22 @@ def load(
         "package": f"open_clip_torch {architectures.package().__version__}",
     }
     loaded = Loaded(str(origin["sha256"]), str(origin["source"]), images)
-    return FeatureCLIP(model.to(device), tokenizer, name, loaded, origin)
+    clip = FeatureCLIP(model, tokenizer, name, loaded, origin)
+    _check_computes(clip)
+    return clip.to(device)
+
+
+def _check_computes(clip: FeatureCLIP) -> None:
+    """ValueError where an image or a text gives no feature of the joint space."""
+    size, width = clip.image_size, clip.embed_dim
+    texts = clip.prompts(["x"], "{}")
+    try:
+        found = clip.encode_image(torch.zeros(1, 3, size, size)), clip.encode_text(texts)
+        why = "" if all(f.shape == (1, width) for f in found) else f"not of {width} numbers"
+    except Exception as error:  # whatever a config provokes
+        why = str(error).strip().split("\n")[0][:200]
+    if why:
+        raise ValueError(
+            f"{clip.name} gives no features of an image of {size} x {size} and a text ({why}): its "
+            "config is not of its weights; get both again"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from frozen_clip.vision import VisionTower
 
 if TYPE_CHECKING:
     from clip.model import CLIP, VisionTransformer
-    from typing_extensions import Self
+
+Self = TypeVar("Self", bound="Frozen")
 
 
 class Loaded(NamedTuple):
@@ -33,11 +34,11 @@ class Frozen(nn.Module):
 
     clip: Any
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self: Self, mode: bool = True) -> Self:
         """Stays in evaluation mode, whatever is asked."""
         return super().train(False)
 
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
+    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
         if requires_grad:
             raise ValueError("FrozenCLIP stays frozen: train a module of your own beside it")
         return super().requires_grad_(False)

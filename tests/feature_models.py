@@ -70,17 +70,17 @@ def write(folder: Path, kind: str, images: dict | None = None, tokenizer: bool =
     return model
 
 
-def write_tokenizer(folder: Path) -> None:
-    """One id for each word, as transformers keeps it."""
+def write_tokenizer(folder: Path, first: int = 0) -> None:
+    """One id for each word, counted from `first`, as transformers keeps it."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     special = ("[PAD]", "[EOS]", "[UNK]")
-    vocabulary = {word: number for number, word in enumerate((*special, *WORDS))}
+    vocabulary = {word: number for number, word in enumerate((*special, *WORDS), first)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A [EOS]", special_tokens=[("[EOS]", 1)]
+        single="$A [EOS]", special_tokens=[("[EOS]", first + 1)]
     )
     words = {"pad_token": "[PAD]", "eos_token": "[EOS]", "unk_token": "[UNK]"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **words).save_pretrained(folder)

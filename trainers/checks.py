@@ -58,7 +58,7 @@ def check_layers(backbone: str, trainer: type) -> None:
     others = [name for name, cls in known.items() if not getattr(cls, "needs_layers", True)]
     raise ValueError(
         f"MODEL.BACKBONE.NAME is {backbone}, whose layers open_clip computes: there are image and "
-        f"text features alone, and {trainer.__name__} learns tokens between layers. Choose "
+        f"text features alone, and {trainer.__name__} works between layers. Choose "
         f"--trainer {' or '.join(others)}, or a CLIP without open_clip:, such as ViT-B/16"
     )
 
