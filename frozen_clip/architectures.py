@@ -139,13 +139,19 @@ def _read(file: Path) -> tuple[Json, Preprocessing]:
     said = read_json(file)
     try:
         config = said.get("model_cfg", said)
-        _normal(config)
+        large = [key for key, value in _normal(config).items() if _is_large(key, value)]
+        if large:
+            raise ValueError(f"{file} has a {large[0]} that no model has: get the file again")
         images = vars(package().transform.PreprocessCfg()) | (said.get("preprocess_cfg") or {})
         return config, open_clip_images(images, f"{file}, preprocess_cfg,")
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{file} is no config of open_clip's ({error!r}): get the file again"
         ) from error
+
+
+def _is_large(key: str, value: object) -> bool:
+    return isinstance(value, int) and value > (256 if key.endswith("layers") else 2**20)
 
 
 def _published_images(architecture: str) -> Preprocessing:
@@ -209,9 +215,15 @@ def build(config: Json, name: str) -> Any:
         ) from error
 
 
-def fill(model: Any, file: Path, name: str) -> None:
+def fill(model: Any, file: Path, quick_gelu: bool, name: str) -> None:
     """Load the weights; ValueError unless every tensor is there, and of the right shape."""
-    state = {key.removeprefix("module."): value for key, value in read_file(file).state.items()}
+    found = read_file(file)
+    if found.facts and (found.facts.activation == "quick_gelu") != quick_gelu:
+        raise ValueError(
+            f"{found.facts.source} says activation {found.facts.activation}, and the architecture "
+            f"of {name} has quick_gelu {quick_gelu}: give the one with or without -quickgelu"
+        )
+    state = {key.removeprefix("module."): value for key, value in found.state.items()}
     own = model.state_dict()
     try:
         if "positional_embedding" in state and "positional_embedding" not in own:

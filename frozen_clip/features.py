@@ -104,7 +104,7 @@ def load(
     config, images = architectures.described(place, name)
     tokenizer = architectures.tokenizer_of(config["text_cfg"], place, name)
     model = architectures.build(config, name)
-    architectures.fill(model, place.weights, name)
+    architectures.fill(model, place.weights, config.get("quick_gelu", False), name)
     check_finite(model.state_dict(), f"backbone {name}", "Get its file again")
     bias = model.logit_bias
     origin = {

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -17,13 +18,14 @@ import train
 from dassl.data.transforms import build_transform
 from frozen_clip import architectures, weights_file, weights_hash
 from frozen_clip.facts import Preprocessing
-from tests.feature_models import CONFIGS, SQUASH, write
+from tests.feature_models import CONFIGS, SQUASH, write, write_tokenizer
 from tests.test_weights_makes import cache, put  # noqa: F401  (cache is a fixture)
-from tests.toy_run import REPO, command, config, refused
+from tests.toy_run import REPO, command, config, refused, variant
 from tools.predict import load
 from tools.predict.__main__ import main as predict
 from tools.predict.export_readme import readme
 from tools.sweep import planned
+from trainers.checks import check_preprocessing
 from trainers.method import cosine_logits, normalize
 
 NAMES = ["red circle", "blue star"]
@@ -182,6 +184,26 @@ def test_a_missing_config_of_a_text_tower_says_what_to_do(tmp_path, monkeypatch)
         frozen_clip.load(f"open_clip:{tmp_path}")
 
 
+def test_code_beside_weights_is_not_run(tmp_path):
+    """transformers would, of a directory that says so, where it is allowed to."""
+    write(tmp_path, "biomed")
+    code = f"open({str(tmp_path / 'owned')!r}, 'w')"
+    for folder, file, kind in (
+        (tmp_path, "tokenizer_config.json", "AutoTokenizer"),
+        (tmp_path / "bert", "config.json", "AutoConfig"),
+    ):
+        (folder / "evil.py").write_text(code)
+        said = json.loads((folder / file).read_text())
+        whom = ["evil.Evil", None] if kind == "AutoTokenizer" else "evil.Evil"
+        said |= {"auto_map": {kind: whom}, "model_type": "evil", "tokenizer_class": "Evil"}
+        (folder / file).write_text(json.dumps(said))
+        with pytest.raises((OSError, ValueError), match=r"custom code|could not be loaded"):
+            frozen_clip.load(f"open_clip:{tmp_path}")
+        if kind == "AutoTokenizer":
+            write_tokenizer(tmp_path)
+    assert not (tmp_path / "owned").exists()
+
+
 def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(ValueError, match=r'pip install "open_clip_torch>=2.30,<4"'):
@@ -207,6 +229,19 @@ def test_how_published_models_want_their_images(name, mean, interpolation, resiz
     images = architectures.described(place, name)[1]
     assert images.mean[0] == mean
     assert (images.interpolation, images.resize) == (interpolation, resize)
+
+
+def test_what_the_docs_say_of_siglip_is_enough(toy, tmp_path):
+    text = (REPO / "docs/weights.md").read_text()
+    opts = text.partition("    INPUT.PIXEL_MEAN ")[2].partition("\n")[0].split()
+    file = ("--config-file", str(variant("ZeroshotCLIP", "vit_b16")))
+    cfg, _ = config(
+        *command(toy, "ZeroshotCLIP", tmp_path, *file, opts=("INPUT.PIXEL_MEAN", *opts))
+    )
+    name = "ViT-B-16-SigLIP"
+    images = architectures.described(architectures.Place(name, tmp_path, None, None), name)[1]
+    clip = SimpleNamespace(name=name, image_size=224, loaded=SimpleNamespace(images=images))
+    check_preprocessing(cfg.INPUT, clip)
 
 
 @pytest.mark.parametrize("resize", ["squash", "shortest"])

@@ -96,6 +96,13 @@ def not_finite(folder: Path) -> None:
     save_file({**state, "logit_scale": torch.tensor(torch.nan)}, folder / WEIGHTS)
 
 
+def of_gelu(folder: Path) -> None:
+    state = feature_models.write(folder, "plain").state_dict()
+    (folder / WEIGHTS).unlink()
+    content = {"state_dict": state, "activation": "gelu", "heads": [1, 2]}
+    torch.save(content, folder / "open_clip_pytorch_model.bin")
+
+
 def of_other_size(folder: Path) -> None:
     feature_models.write(folder, "eva")
     change(folder, lambda model: model["vision_cfg"].update(image_size=32))
@@ -207,12 +214,16 @@ BACKBONES = (
         *("of another width", FOLDER, feature("custom", width=128)),
         *("does not fit the architecture .*size mismatch", "correct one of the two"),
     ),
+    features("of GELU", FOLDER, of_gelu, "activation gelu, .* has quick_gelu True: give the one"),
     features("of another size", FOLDER, of_other_size, "no features of an image of 32 x 32", "get"),
     features(
         *("with activation", FOLDER, feature("custom"), "leave MODEL.BACKBONE.ACTIVATION and"),
         opts=QUICK,
     ),
     features("of unknown words", FOLDER, feature("custom", rotary=1), "no config .*rotary", "get"),
+    features(
+        "of a size", FOLDER, feature("custom", layers=10**9), "text.layers that no model", "get"
+    ),
     features("long images", FOLDER, feature("custom", {"resize_mode": "longest"}), "'longest'"),
     features(
         *("whose tokenizer runs code", FOLDER, feature("siglip", **REMOTE)),
