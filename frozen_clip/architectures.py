@@ -108,6 +108,7 @@ def _has_tokenizer(directory: Path) -> bool:
 
 
 def package() -> Any:
+    """open_clip; ValueError with the command that installs it where it is not here."""
     try:
         import open_clip
     except ImportError as error:

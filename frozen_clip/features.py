@@ -106,13 +106,13 @@ def load(
     model = architectures.build(config, name)
     architectures.fill(model, place.weights, config.get("quick_gelu", False), name)
     check_finite(model.state_dict(), f"backbone {name}", "Get its file again")
-    bias = model.logit_bias
+    bias, fetched = model.logit_bias, config["text_cfg"].get("hf_tokenizer_name")
     origin = {
         "sha256": hash_of(place.files),
         "architecture": place.architecture or None,
         "embed_dim": config["embed_dim"],
         "logit_bias": None if bias is None else bias.item(),
-        "tokenizer": str(place.tokenizer or config["text_cfg"].get("hf_tokenizer_name") or "BPE"),
+        "tokenizer": str(place.tokenizer or fetched) if fetched else "byte pairs",
         "images": images._asdict(),
         "source": str(place.config or "open_clip.list_models()"),
         "package": f"open_clip_torch {architectures.package().__version__}",

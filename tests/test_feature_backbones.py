@@ -74,6 +74,8 @@ def test_features_are_those_of_open_clip(models, kind):
     assert torch.allclose(clip.encode_image(images), f, atol=1e-5)
     assert w.shape == (2, clip.embed_dim) and not torch.allclose(w[0], w[1], atol=1e-3)
     assert clip.loaded.images == Preprocessing((0.5,) * 3, (0.5,) * 3, "bicubic", "squash")
+    local = kind in ("siglip", "biomed")
+    assert clip.origin["tokenizer"] == (str(folder) if local else "byte pairs")
     assert not clip.train().training and not any(p.requires_grad for p in clip.parameters())
 
 

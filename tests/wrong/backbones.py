@@ -215,6 +215,7 @@ BACKBONES = (
         *("does not fit the architecture .*size mismatch", "correct one of the two"),
     ),
     features("of GELU", FOLDER, of_gelu, "activation gelu, .* has quick_gelu True: give the one"),
+    features("of a CoCa", "coca_ViT-B-32/{tmp}/clip.pt", saved(state), "is a CoCa", "take another"),
     features("of another size", FOLDER, of_other_size, "no features of an image of 32 x 32", "get"),
     features(
         *("with activation", FOLDER, feature("custom"), "leave MODEL.BACKBONE.ACTIVATION and"),
