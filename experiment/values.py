@@ -98,6 +98,7 @@ ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
     ("MODEL.BACKBONE.HEADS", TWO_OR_NONE, "vision and text tower; empty: the model says it"),
     ("INPUT.SIZE", several(SIZE, 2), "height and width of what CLIP sees"),
     ("INPUT.INTERPOLATION", one_of(INTERPOLATION_MODES), "how pictures are scaled"),
+    ("INPUT.RESIZE", one_of(("shortest", "squash")), "the shorter edge, or both to INPUT.SIZE"),
     ("INPUT.TRANSFORMS", several(one_of(AVAI_CHOICES)), "others do not exist"),
     (
         "INPUT.EXIF_ORIENTATION",

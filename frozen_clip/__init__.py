@@ -15,6 +15,7 @@ import warnings
 from frozen_clip.allocator import ask_for_huge_pages
 from frozen_clip.edits import Edit, Edits, blend, insert, overwrite
 from frozen_clip.facts import described
+from frozen_clip.features import FeatureCLIP, features_only
 from frozen_clip.hashes import file_hash
 from frozen_clip.model import FrozenCLIP
 from frozen_clip.prompts import Prompts
@@ -23,10 +24,12 @@ from frozen_clip.weights import load, names, weights_file, weights_hash
 __all__ = [
     "Edit",
     "Edits",
+    "FeatureCLIP",
     "FrozenCLIP",
     "Prompts",
     "blend",
     "described",
+    "features_only",
     "file_hash",
     "insert",
     "load",

@@ -39,7 +39,8 @@ def refuse_others(node: Json, neutral: Json, free: Iterable[str], where: str) ->
         if key not in free and (key not in neutral or value != neutral[key]):
             raise ValueError(
                 f"{where} has {key} {value!r:.80}, with which something else is computed than by "
-                "OpenAI's CLIP: it cannot be used here. Take another model, such as ViT-B/16"
+                "OpenAI's CLIP, so that no layer can be edited. Take another model, such as "
+                "ViT-B/16; a method that needs features alone takes it as open_clip:DIRECTORY"
             )
 
 
@@ -119,7 +120,7 @@ def open_clip_config(path: Path) -> Config:
                 "transformer_width": ("text_cfg.width", text.get("width", 512)),
                 "transformer_layers": ("text_cfg.layers", text.get("layers", 12)),
             },
-            _open_clip_images(content.get("preprocess_cfg") or {}, f"{path}, preprocess_cfg,"),
+            open_clip_images(content.get("preprocess_cfg") or {}, f"{path}, preprocess_cfg,"),
         )
     except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(
@@ -137,11 +138,17 @@ def _square(size: object) -> object:
     return size[0] if isinstance(size, list) and len(set(size)) == 1 else size
 
 
-def _open_clip_images(node: Json, where: str) -> Preprocessing:
-    free = ("size", "mean", "std", "interpolation", "fill_color")
-    refuse_others(node, {"mode": "RGB", "resize_mode": "shortest"}, free, where)
-    mean, std = node.get("mean"), node.get("std")
-    return Preprocessing(mean and tuple(mean), std and tuple(std), node.get("interpolation"))
+def open_clip_images(node: Json, where: str) -> Preprocessing:
+    """How a model wants its images; ValueError for a way that is not known."""
+    words = {"size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"}
+    mode, resize = node.get("mode", "RGB"), node.get("resize_mode")
+    if node.keys() - words or mode != "RGB" or resize not in (None, "shortest", "squash"):
+        raise ValueError(
+            f"{where} has {node!s:.300}; allowed are {', '.join(sorted(words))}, mode 'RGB', "
+            "resize_mode 'shortest' or 'squash': take another model"
+        )
+    mean, std, interpolation = (node.get(key) for key in ("mean", "std", "interpolation"))
+    return Preprocessing(mean and tuple(mean), std and tuple(std), interpolation, resize)
 
 
 # Hugging Face: config.json, which leaves out what is transformers' default

@@ -33,6 +33,7 @@ class Preprocessing(NamedTuple):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     interpolation: str | None = None  # 'bicubic', 'bilinear' or 'nearest'
+    resize: str | None = None  # 'shortest': the shorter edge, then a crop; 'squash': to a square
 
 
 def facts_in(content: dict[str, object], source: str) -> Facts | None:

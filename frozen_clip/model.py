@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from frozen_clip.vision import VisionTower
 if TYPE_CHECKING:
     from clip.model import CLIP, VisionTransformer
 
+Self = TypeVar("Self", bound="Frozen")
+
 
 class Loaded(NamedTuple):
     """Where a CLIP came from: the hash of its files, who says its facts, how it wants images."""
@@ -27,7 +29,35 @@ class Loaded(NamedTuple):
     images: Preprocessing = Preprocessing()
 
 
-class FrozenCLIP(nn.Module):
+class Frozen(nn.Module):
+    """What stays in evaluation mode and takes no gradient, around a `clip` with a `logit_scale`."""
+
+    clip: Any
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Stays in evaluation mode, whatever is asked."""
+        return super().train(False)
+
+    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+        if requires_grad:
+            raise ValueError("FrozenCLIP stays frozen: train a module of your own beside it")
+        return super().requires_grad_(False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.clip.logit_scale.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.clip.logit_scale.device
+
+    @property
+    def scale(self) -> Tensor:
+        """The learned temperature of CLIP's logits, `exp(logit_scale)`, a 0-d tensor."""
+        return self.clip.logit_scale.exp().reshape(())
+
+
+class FrozenCLIP(Frozen):
     """Wraps OpenAI's `clip.model.CLIP`; teacher and student are this one object.
 
     name: what it was loaded from, for messages
@@ -55,22 +85,9 @@ class FrozenCLIP(nn.Module):
         self.image_size = int(clip_model.visual.input_resolution)
         self.embed_dim = clip_model.text_projection.shape[1]
 
-    def train(self, mode: bool = True) -> FrozenCLIP:
-        """Stays in evaluation mode, whatever is asked."""
-        return super().train(False)
-
-    def requires_grad_(self, requires_grad: bool = True) -> FrozenCLIP:
-        if requires_grad:
-            raise ValueError("FrozenCLIP stays frozen: train a module of your own beside it")
-        return super().requires_grad_(False)
-
     @property
     def dtype(self) -> torch.dtype:
         return self.clip.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.clip.text_projection.device
 
     @property
     def origin(self) -> dict[str, object]:
@@ -101,11 +118,6 @@ class FrozenCLIP(nn.Module):
     def vision_projection(self) -> Tensor:
         """`proj` (D, E): from the vision tower's width to the joint space."""
         return self.vision.visual.proj
-
-    @property
-    def scale(self) -> Tensor:
-        """The learned temperature of CLIP's logits, `exp(logit_scale)`, a 0-d tensor."""
-        return self.clip.logit_scale.exp()
 
     def prompts(self, classnames: Sequence[str], template: str) -> Prompts:
         """One prompt per class, on this CLIP's device; ValueError as in `frozen_clip.prompts`."""

@@ -72,7 +72,8 @@ def _check_is_clip(state: StateDict, source: str) -> None:
     if timm or "logit_bias" in state:
         raise ValueError(
             f"{source} holds a model of another kind than OpenAI's CLIP, such as SigLIP: its "
-            "layers are others, and cannot be edited. Take a CLIP, such as ViT-B/16"
+            "layers are others, and cannot be edited. Take a CLIP, such as ViT-B/16; a method that "
+            "needs features alone takes this one as open_clip:ARCHITECTURE/PATH"
         )
     if vision != text:
         has, lacks = ("vision", "text") if vision else ("text", "vision")

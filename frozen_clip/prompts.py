@@ -97,7 +97,11 @@ def token_counts(texts: Sequence[str], context_length: int = 77) -> Tensor:
 def _check_length(text: str, context_length: int) -> None:
     from frozen_clip.openai import simple_tokenizer
 
-    count = len(simple_tokenizer.SimpleTokenizer().encode(text)) + 2
+    check_count(text, len(simple_tokenizer.SimpleTokenizer().encode(text)) + 2, context_length)
+
+
+def check_count(text: str, count: int, context_length: int) -> None:
+    """ValueError for a text of more tokens than a text tower reads."""
     if count > context_length:
         raise ValueError(
             f"the prompt {text!r} has {count} tokens, CLIP reads at most {context_length}; "

@@ -2,7 +2,8 @@
 
 `load` takes a name of OpenAI's ('ViT-B/16', downloaded once and checked against its
 SHA-256 by the `clip` package), `hf-hub:OWNER/NAME`, a directory or file of weights of several
-makes (docs/weights.md), or 'small', the little model that ships with this repository.
+makes (docs/weights.md), 'small', the little model that ships with this repository, or
+`open_clip:ARCHITECTURE/PATH` (`frozen_clip.features`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from frozen_clip import directories, facts, hub
+from frozen_clip import architectures, directories, facts, features, hub
 from frozen_clip.files import StateDict, Weights, hash_of, read_small
 from frozen_clip.finite import check_finite
 from frozen_clip.model import FrozenCLIP, Loaded
@@ -42,7 +43,7 @@ def load(
     products: torch.dtype | None = None,
     activation: str = "",
     heads: Sequence[int] = (),
-) -> FrozenCLIP:
+) -> FrozenCLIP | features.FeatureCLIP:
     """A frozen CLIP by name, directory or file, its weights in `dtype` (float16: as OpenAI
     converts).
 
@@ -57,6 +58,8 @@ def load(
     Raises ValueError for an unknown name, a file that holds no CLIP or does not say enough, and
     OSError when a download fails.
     """
+    if features.features_only(name):
+        return features.load(name, device, dtype, activation, heads)
     known_ids = None
     if name == SMALL:
         found, known_ids = read_small(SMALL_FILE)
@@ -108,6 +111,8 @@ def weights_file(name: str, download_root: str | os.PathLike[str] | None = None)
 
     if name == SMALL:
         return SMALL_FILE
+    if features.features_only(name):
+        return architectures.find(name).weights
     if name.startswith(hub.PREFIX):
         return hub.fetch(name, download=False)
     known = name in clip.available_models() and not os.path.isfile(name)
@@ -118,7 +123,8 @@ def weights_file(name: str, download_root: str | os.PathLike[str] | None = None)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"backbone {name!r} is neither a file or directory nor a name that CLIP knows.{hint} "
-            f"Allowed: {', '.join(names())}, {hub.PREFIX}OWNER/NAME, or the path of weights"
+            f"Allowed: {', '.join(names())}, {hub.PREFIX}OWNER/NAME, "
+            f"{architectures.PREFIX}ARCHITECTURE/PATH, or the path of weights"
         )
     root = Path(download_root or "~/.cache/clip").expanduser()
     return root / os.path.basename(clip._MODELS[name])
@@ -127,6 +133,8 @@ def weights_file(name: str, download_root: str | os.PathLike[str] | None = None)
 def weights_hash(name: str, download_root: str | os.PathLike[str] | None = None) -> str | None:
     """SHA-256 of what is behind a name or path; None if it is not here (yet), or no CLIP's."""
     try:
+        if features.features_only(name):
+            return architectures.find(name).digest
         return hash_of(directories.files_of(weights_file(name, download_root)))
     except (ValueError, OSError):
         return None

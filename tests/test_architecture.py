@@ -14,7 +14,10 @@ ROOMS = {  # room: (our packages, other packages) that it may import
     "common": (set(), set()),
     "frozen_clip": (
         {"dassl"},  # late, for a message
-        {"clip", "torch", "numpy", "safetensors", "huggingface_hub"},
+        {
+            *("clip", "torch", "numpy", "safetensors", "huggingface_hub"),
+            *("open_clip", "transformers"),  # late, where a backbone needs them
+        },
     ),
     "trainers": ({"frozen_clip", "dassl", "common"}, {"torch", "yacs", "yaml", "tqdm"}),
     "datasets": ({"dassl", "common"}, {"numpy", "scipy", "PIL"}),

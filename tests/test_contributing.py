@@ -5,6 +5,7 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+import torch
 import yaml
 
 import datasets
@@ -12,7 +13,7 @@ import trainers
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from experiment.config import default_config
-from tests import test_contract, toy_run
+from tests import feature_models, test_contract, toy_run
 from tests.test_readme import commands
 from tests.toy_run import REPO
 
@@ -69,6 +70,16 @@ def test_the_trainer_learns_and_can_be_loaded(text_offset, toy, tmp_path):
     run = tmp_path / "files"
     test_contract.test_saved_keys_are_the_learners(text_offset, toy, run)
     test_contract.test_loads_onto_another_class_list(text_offset, toy, run / "again")
+
+
+def test_the_trainer_takes_a_backbone_that_gives_features_alone(text_offset, toy, tmp_path):
+    feature_models.write(tmp_path / "custom", "custom")
+    opts = ("MODEL.BACKBONE.NAME", f"open_clip:{tmp_path / 'custom'}")
+    trainer = toy_run.build(toy_run.command(toy, text_offset, tmp_path / "run", opts=opts))
+    before = toy_run.state_of(trainer)["offset"]
+    trainer.train()
+    assert not torch.equal(before, toy_run.state_of(trainer)["offset"])
+    assert not any(p.requires_grad for p in trainer.method.clip.parameters())
 
 
 @pytest.mark.parametrize(

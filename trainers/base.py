@@ -31,7 +31,7 @@ from trainers.checkpoints import (
 )
 from trainers.checks import (
     check_classes,
-    check_image_size,
+    check_layers,
     check_per_dataset,
     check_precision,
     check_preprocessing,
@@ -59,6 +59,7 @@ class CLIPTrainer(TrainerX):
     public_folder: str = ""  # that of the published code, where it is another
     shape_keys: tuple[str, ...] = ()  # keys of the node that a checkpoint must agree with
     needs_task = False  # whether who answers depends on TASK
+    needs_layers = True  # False: image and text features are enough, of any backbone of open_clip
     public = PublicNames({})  # the learner's tensors, and where public checkpoints have them
     public_variants: tuple[PublicNames, ...] = ()  # the same of learners that lack some
 
@@ -83,6 +84,7 @@ class CLIPTrainer(TrainerX):
         check_precision(cfg.TRAINER[self.node].PREC, self.node, cuda=cuda_is_used(cfg))
         check_task(cfg.TASK, required=self.needs_task, trainer=cfg.TRAINER.NAME)
         check_tensors(cfg)
+        check_layers(cfg.MODEL.BACKBONE.NAME, type(self))
         check_per_dataset(cfg, type(self))
 
     # Building
@@ -122,7 +124,6 @@ class CLIPTrainer(TrainerX):
             activation=backbone.get("ACTIVATION", ""),  # another train.py does not have it
             heads=backbone.get("HEADS", []),
         )
-        check_image_size(self.cfg.INPUT.SIZE, clip)
         check_preprocessing(self.cfg.INPUT, clip)
         return clip
 

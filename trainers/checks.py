@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from frozen_clip import FrozenCLIP
+from dassl.engine import TRAINER_REGISTRY
+from frozen_clip import FrozenCLIP, features_only
 from trainers.yaml_files import read_yaml
 
 SETTINGS = Path(__file__).parents[1] / "configs" / "trainers"
@@ -49,30 +50,47 @@ def check_task(task: str, required: bool, trainer: str) -> None:
     )
 
 
-def check_image_size(size: list[int], clip: FrozenCLIP) -> None:
-    """ValueError unless INPUT.SIZE is what the backbone was made for."""
-    if list(size) != [clip.image_size] * 2:
-        raise ValueError(
-            f"INPUT.SIZE is {list(size)}, but {clip.name} takes images of "
-            f"{clip.image_size} x {clip.image_size}: set INPUT.SIZE "
-            f'"({clip.image_size}, {clip.image_size})"'
-        )
+def check_layers(backbone: str, trainer: type) -> None:
+    """ValueError where a method edits layers, and the backbone has features alone."""
+    if not (features_only(backbone) and getattr(trainer, "needs_layers", True)):
+        return
+    known = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
+    others = [name for name, cls in known.items() if not getattr(cls, "needs_layers", True)]
+    raise ValueError(
+        f"MODEL.BACKBONE.NAME is {backbone}, whose layers open_clip computes: there are image and "
+        f"text features alone, and {trainer.__name__} works between layers. Choose "
+        f"--trainer {' or '.join(others)}, or a CLIP without open_clip:, such as ViT-B/16"
+    )
 
 
 def check_preprocessing(node: CfgNode, clip: FrozenCLIP) -> None:
-    """ValueError where the config prepares images otherwise than the model says."""
-    wanted = clip.loaded.images
-    for key, now, its in (
-        ("PIXEL_MEAN", tuple(node.PIXEL_MEAN), wanted.mean),
-        ("PIXEL_STD", tuple(node.PIXEL_STD), wanted.std),
-        ("INTERPOLATION", node.INTERPOLATION, wanted.interpolation),
-    ):
-        if its is not None and now != its:
-            quoted = f'"{list(its)}"' if isinstance(its, tuple) else its
-            raise ValueError(
-                f"INPUT.{key} is {now}, but {clip.name} says that it takes images with {its}: set "
-                f"INPUT.{key} {quoted}"
-            )
+    """ValueError where the config prepares images otherwise than the model says: what is to be
+    set, all of it."""
+    size, wanted = clip.image_size, clip.loaded.images
+    differ = [
+        (key, now, its)
+        for key, now, its in (
+            ("SIZE", list(node.SIZE), [size, size]),
+            ("PIXEL_MEAN", tuple(node.PIXEL_MEAN), wanted.mean),
+            ("PIXEL_STD", tuple(node.PIXEL_STD), wanted.std),
+            ("INTERPOLATION", node.INTERPOLATION, wanted.interpolation),
+            ("RESIZE", node.get("RESIZE", "shortest"), wanted.resize),  # upstream's has none
+        )
+        if its is not None and now != its
+    ]
+    if not differ:
+        return
+    key, now, its = differ[0]
+    says = f"says that it takes images with {its}"
+    told = " ".join(f"INPUT.{key} {_quoted(its)}" for key, _, its in differ)
+    raise ValueError(
+        f"INPUT.{key} is {now}, but {clip.name} "
+        f"{f'takes images of {size} x {size}' if key == 'SIZE' else says}: set {told}"
+    )
+
+
+def _quoted(value: object) -> str:
+    return value if isinstance(value, str) else f'"{list(value)}"'
 
 
 def check_tensors(cfg: CfgNode) -> None:

@@ -44,6 +44,7 @@ class ZeroshotMethod(Method):
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(CLIPTrainer):
     node = "ZEROSHOTCLIP"
+    needs_layers = False
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> ZeroshotMethod:
         return ZeroshotMethod(clip, prompts)

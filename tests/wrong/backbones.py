@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from frozen_clip import described
+from tests import feature_models
 from tests.hostile import Hostile
 from tests.wrong import Wrong
 from tools.benchmark import plain
@@ -67,6 +68,59 @@ def wrong(id: str, place: str, prepare: Callable | None, *says: str, opts: tuple
     return Wrong(f"backbone {id}", ("MODEL.BACKBONE.NAME", place, *opts), says, prepare=prepare)
 
 
+def features(id: str, place: str, prepare: Callable | None, *says: str, opts: tuple = ()) -> Wrong:
+    """A method that needs features alone, and a backbone of open_clip's for it."""
+    name = ("MODEL.BACKBONE.NAME", f"open_clip:{place}", *opts)
+    return Wrong(f"feature backbone {id}", name, says, "ZeroshotCLIP", prepare=prepare)
+
+
+def feature(kind: str, images: dict | None = None, **text_cfg: object) -> Callable[[Path], None]:
+    """A directory of this kind whose config says something else of the text."""
+
+    def write(folder: Path) -> None:
+        feature_models.write(folder, kind, images)
+        change(folder, lambda model: model["text_cfg"].update(text_cfg))
+
+    return write
+
+
+def change(folder: Path, how: Callable[[dict], object]) -> None:
+    file = folder / "open_clip_config.json"
+    content = json.loads(file.read_text())
+    how(content["model_cfg"])
+    file.write_text(json.dumps(content))
+
+
+def not_finite(folder: Path) -> None:
+    state = feature_models.write(folder, "custom").state_dict()
+    save_file({**state, "logit_scale": torch.tensor(torch.nan)}, folder / WEIGHTS)
+
+
+def of_gelu(folder: Path) -> None:
+    state = feature_models.write(folder, "plain").state_dict()
+    (folder / WEIGHTS).unlink()
+    content = {"state_dict": state, "activation": "gelu", "heads": [1, 2]}
+    torch.save(content, folder / "open_clip_pytorch_model.bin")
+
+
+def of_other_size(folder: Path) -> None:
+    feature_models.write(folder, "eva")
+    change(folder, lambda model: model["vision_cfg"].update(image_size=32))
+
+
+def other_tokenizer(folder: Path) -> None:
+    feature_models.write(folder, "siglip")
+    feature_models.write_tokenizer(folder, first=31)
+
+
+def runs_code(folder: Path) -> None:
+    feature_models.write(folder, "custom")
+    (folder / WEIGHTS).unlink()
+    torch.save(Hostile(Path("owned")), folder / "open_clip_pytorch_model.bin")
+
+
+WEIGHTS = "open_clip_model.safetensors"
+REMOTE = {"tokenizer_kwargs": {"trust_remote_code": True}}
 FILE, FOLDER = "{tmp}/clip.pt", "{tmp}"
 QUICK = ("MODEL.BACKBONE.ACTIVATION", "quick_gelu")
 BACKBONES = (
@@ -115,7 +169,10 @@ BACKBONES = (
     wrong("with another pooling", FOLDER, open_clip(**vision(pool_type="avg")), "pool_type 'avg'"),
     wrong("with unknown words", FOLDER, open_clip(**text(rotary=True)), "rotary True"),
     wrong("another tokenizer", FOLDER, open_clip(**text(vocab_size=32000)), "vocab_size 32000"),
-    wrong("squashed images", FOLDER, open_clip({"resize_mode": "squash"}), "resize_mode 'squash'"),
+    wrong(
+        "squashed images", FOLDER, open_clip({"resize_mode": "squash"}), "set INPUT.RESIZE squash"
+    ),
+    wrong("long images", FOLDER, open_clip({"resize_mode": "longest"}), "'longest'.*'squash'"),
     wrong("heads in words", FOLDER, open_clip(**text(heads="eight")), "no config .*eight", "get"),
     wrong("heads of no width", FOLDER, open_clip(**vision(head_width=0)), "no config", "get"),
     wrong("perhaps QuickGELU", FOLDER, open_clip(quick_gelu="maybe"), "no config .*maybe", "get"),
@@ -145,4 +202,40 @@ BACKBONES = (
     wrong("index of nothing", FOLDER, hugging_face("model.safetensors.index.json", {}), "no index"),
     wrong("nothing in it", FOLDER, hugging_face(), "does not hold the weights of"),
     wrong("hub typo", "hf-hub:openai", None, "no name on the Hugging Face hub", "OWNER/NAME@REV"),
+    features("typo", "ViT-B-16-SigLlP//a", None, "Did you mean 'ViT-B-16-SigLIP'", "Allowed"),
+    features("without path", "ViT-B-16-SigLIP", None, "no file or directory ''", "put the path"),
+    features("gone", "EVA02-B-16/{tmp}/gone.pt", None, "no file .*gone.pt", "put the path"),
+    features("empty folder", FOLDER, None, "no directory of open_clip", "open_clip_config.json"),
+    features(
+        *("of another architecture", "EVA02-B-16/{tmp}", feature("custom")),
+        *("has vision.layers 1, and EVA02-B-16 has 12", "correct .*leave it out"),
+    ),
+    features(
+        *("of another width", FOLDER, feature("custom", width=128)),
+        *("does not fit the architecture .*size mismatch", "correct one of the two"),
+    ),
+    features("of GELU", FOLDER, of_gelu, "activation gelu, .* has quick_gelu True: give the one"),
+    features("of a CoCa", "coca_ViT-B-32/{tmp}/clip.pt", saved(state), "is a CoCa", "take another"),
+    features("of another size", FOLDER, of_other_size, "no features of an image of 32 x 32", "get"),
+    features(
+        *("with activation", FOLDER, feature("custom"), "leave MODEL.BACKBONE.ACTIVATION and"),
+        opts=QUICK,
+    ),
+    features("of unknown words", FOLDER, feature("custom", rotary=1), "no config .*rotary", "get"),
+    features(
+        "of a size", FOLDER, feature("custom", layers=10**9), "text.layers that no model", "get"
+    ),
+    features("long images", FOLDER, feature("custom", {"resize_mode": "longest"}), "'longest'"),
+    features(
+        *("whose tokenizer runs code", FOLDER, feature("siglip", **REMOTE)),
+        *("asks for a tokenizer with .*trust_remote_code", "take another"),
+    ),
+    features(
+        "another tokenizer", FOLDER, other_tokenizer, "is not the tokenizer of", "put the files"
+    ),
+    features("not finite", FOLDER, not_finite, "infinite or NaN: logit_scale", "Get its file"),
+    features("runs code", FOLDER, runs_code, "could not be read", "Allowed"),
+    features(
+        "for MMRL", FOLDER, None, "features alone, and MMRL", "Choose --trainer Zeroshot"
+    )._replace(trainer="MMRL"),
 )

@@ -56,6 +56,7 @@ SETTINGS = (
     value("SEED", "10000000000", "to 4,294,967,295"),
     value("INPUT.SIZE", "(32, 32, 3)", "a list of 2", "height and width"),
     value("INPUT.PIXEL_STD", "(1, 1, 0)", "divided by"),
+    value("INPUT.RESIZE", "longest", "one of shortest, squash"),
     value("INPUT.EXIF_ORIENTATION", "upright", "one of auto, apply, ignore"),
     value("INPUT.NO_TRANSFORM", "True", "leave it False"),
     Wrong(

@@ -188,6 +188,7 @@ def manifest(classifier: Classifier, graph: str, difference: float) -> dict[str,
         "preprocess": {
             "formats": list(IMAGE_FORMATS),
             "exif_orientation": node.EXIF_ORIENTATION,
+            "resize": node.RESIZE,
             "resize_shorter_side": max(node.SIZE),
             "interpolation": node.INTERPOLATION,
             "center_crop": list(node.SIZE),

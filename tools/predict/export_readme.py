@@ -37,6 +37,8 @@ def prepare(path):
             image = ImageOps.exif_transpose(image)
         image, size = image.convert("RGB"), how["resize_shorter_side"]
     sides = [int(size * side / min(image.size)) for side in image.size]
+    if how["resize"] == "squash":
+        sides = how["center_crop"][::-1]
     image = image.resize(sides, Image.Resampling[how["interpolation"].upper()])
     (height, width), (x, y) = how["center_crop"], sides
     left, top = round((x - width) / 2), round((y - height) / 2)

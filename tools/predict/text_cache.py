@@ -42,7 +42,7 @@ class TextCache:
     ):
         digest = hashlib.sha256()
         facts = [run.classes, cfg.DATASET.TEMPLATE, cfg.DATASET.NAME, cfg.TRAINER.dump()]
-        facts += [clip.origin["activation"], clip.origin["heads"]]
+        facts += [clip.origin]
         facts += [run.trainer.__name__, device_name(device), device.type, versions()]
         digest.update(json.dumps(facts).encode())
         for part in (*_sources(), *_bytes(_text_tower(clip)), *_bytes(learner.items())):

@@ -31,6 +31,7 @@ from experiment.plugins import check_registered, described
 from experiment.record import RESULTS
 from frozen_clip import weights_file, weights_hash
 from trainers.base import CLIPTrainer
+from trainers.checks import check_layers
 from trainers.yaml_files import read_yaml
 
 SHOTS = "DATASET.NUM_SHOTS"
@@ -93,7 +94,9 @@ def _resolve(args: Namespace) -> Planned:
     """ValueError or OSError as train.py says it, for what can be told without data."""
     cfg, _ = build_config(args)
     check_registered(DATASET_REGISTRY, cfg.DATASET.NAME, "data set (DATASET.NAME)")
-    if issubclass(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), CLIPTrainer):
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if issubclass(trainer, CLIPTrainer):
+        check_layers(cfg.MODEL.BACKBONE.NAME, trainer)
         with suppress(OSError):  # on a hub, and not here yet: the run downloads it
             weights_file(cfg.MODEL.BACKBONE.NAME)
     return Planned(args, cfg, settings_of(cfg))

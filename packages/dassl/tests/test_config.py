@@ -13,6 +13,7 @@ def test_default_equals_the_golden_dump():
     cfg = get_cfg_default()
     assert cfg.TRAIN.pop("CHECKPOINT_EVERY") == "10m"  # ours
     assert cfg.INPUT.pop("EXIF_ORIENTATION") == "ignore"  # ours
+    assert cfg.INPUT.pop("RESIZE") == "shortest"
     assert cfg.dump() == GOLDEN.read_text()
 
 

@@ -58,6 +58,16 @@ def test_test_transform_resizes_the_smaller_edge_and_cuts_the_middle(cfg, image)
     assert torch.equal(output, expected)
 
 
+def test_squash_brings_both_edges_to_the_size(cfg, image):
+    cfg.INPUT.RESIZE, cfg.INPUT.SIZE = "squash", (12, 16)
+    expected = T.ToTensor()(T.Resize((12, 16))(image))
+    assert torch.equal(build_transform(cfg, is_train=False)(image), expected)
+    assert torch.equal(build_transform(cfg, choices=["center_crop"])(image), expected)
+    cfg.INPUT.RESIZE = "squeeze"
+    with pytest.raises(ValueError, match=r"INPUT\.RESIZE"):
+        build_transform(cfg, is_train=False)
+
+
 def test_normalisation_is_only_done_if_asked_for(cfg, image):
     output = build_transform(cfg, is_train=False)(image)
     assert 0 <= output.min() and output.max() <= 1

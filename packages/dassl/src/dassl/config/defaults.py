@@ -1,7 +1,7 @@
 """Every key the engine knows, with its default value.
 
 The tree is that of Dassl.pytorch 0.6.3, so that configuration files written for it merge;
-TRAIN.CHECKPOINT_EVERY and INPUT.EXIF_ORIENTATION are added.
+TRAIN.CHECKPOINT_EVERY, INPUT.EXIF_ORIENTATION and INPUT.RESIZE are added.
 """
 
 from yacs.config import CfgNode
@@ -31,6 +31,7 @@ def _input() -> CfgNode:
     node = CfgNode()
     node.SIZE = (224, 224)  # height, width
     node.INTERPOLATION = "bilinear"  # a key of dassl.data.transforms.INTERPOLATION_MODES
+    node.RESIZE = "shortest"  # tests and center_crop: the shorter edge; squash: to SIZE at once
     node.TRANSFORMS = ()  # names; their order here does not matter
     node.NO_TRANSFORM = False  # True: the loader yields untouched PIL images
     node.EXIF_ORIENTATION = "ignore"  # or apply: images are turned as cameras noted

@@ -65,6 +65,7 @@ INTERPOLATION_MODES = {
     "bicubic": InterpolationMode.BICUBIC,
     "nearest": InterpolationMode.NEAREST,
 }
+RESIZE_MODES = ("shortest", "squash")
 
 
 def _interpolation(cfg: CfgNode) -> InterpolationMode:
@@ -79,7 +80,11 @@ def _size(cfg: CfgNode) -> tuple[int, int]:
 
 
 def _centre(cfg: CfgNode) -> Transform:
-    """Bring the smaller edge to the larger side of INPUT.SIZE, and cut out the middle."""
+    """Bring the smaller edge to the larger side of INPUT.SIZE, and cut out the middle; with
+    INPUT.RESIZE squash, bring both edges to INPUT.SIZE."""
+    check_availability(cfg.INPUT.RESIZE, list(RESIZE_MODES), what="INPUT.RESIZE")
+    if cfg.INPUT.RESIZE == "squash":
+        return T.Resize(_size(cfg), interpolation=_interpolation(cfg))
     resize = T.Resize(max(cfg.INPUT.SIZE), interpolation=_interpolation(cfg))
     return T.Compose([resize, T.CenterCrop(_size(cfg))])
 
