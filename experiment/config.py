@@ -18,13 +18,13 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from common.punctuation import instead
+from common.safe_yaml import Plain, read_as_written, read_yaml
 from dassl.config import clean_cfg, get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from experiment.flat import EARLIER, flatten
 from experiment.plugins import check_registered, import_plugins, told
 from experiment.typed import typed
-from trainers.yaml_files import Plain, read_as_written, read_yaml
 
 PATHS = {
     *("OUTPUT_DIR", "RESUME", "DATASET.ROOT", "DATASET.PATH"),

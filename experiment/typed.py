@@ -5,7 +5,7 @@ import re
 from types import NoneType
 
 from common.punctuation import QUOTES, instead
-from trainers.yaml_files import Plain
+from common.safe_yaml import Plain
 
 KINDS = {
     bool: "True or False",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SMALL = "small"
 VOCABULARY = 49408  # tokens of OpenAI's tokenizer
-SMALL_FILE = Path(__file__).parents[1] / "tools" / "small_clip" / "weights.npz"
+SMALL_FILE = Path(__file__).with_name("small.npz")
 
 CONVERTED_BY_AUTOCAST = (nn.Linear, nn.MultiheadAttention)
 CONVERTED_BY_OPENAI = (nn.Conv2d, *CONVERTED_BY_AUTOCAST)

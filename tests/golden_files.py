@@ -11,7 +11,7 @@ from torch import Tensor
 
 from frozen_clip import FrozenCLIP
 from frozen_clip.weights import build
-from trainers.method import Method
+from training.method import Method
 
 FOLDER = Path(__file__).parent / "golden"
 LOGITS, REST = 1e-4, 1e-5  # tolerances

@@ -11,8 +11,9 @@ from typing import Any
 
 from tests import upstream
 
-ROOMS = ("experiment", "trainers", "datasets", "frozen_clip")
+ROOMS = ("experiment", "trainers", "training", "datasets", "frozen_clip", "common")
 TRAINERS = ("MMRL", "MMRLPlus", "CoOp", "CoCoOp", "MaPLe", "IVLP", "VPT", "PromptSRC")
+OURS = ("trainers.", "training.")
 plain_import = builtins.__import__
 
 
@@ -28,10 +29,10 @@ def upstreams_import(name, globals=None, locals=None, fromlist=(), level=0) -> A
 
 
 def upstreams_members(trainer: Any, name: str) -> Any:
-    """`getattr` of files in trainers/, for whom only upstream's members are there."""
-    if sys._getframe(1).f_globals["__name__"].startswith("trainers."):
+    """`getattr` of files in trainers/ and training/, for whom only upstream's members are there."""
+    if sys._getframe(1).f_globals["__name__"].startswith(OURS):
         theirs = [cls for cls in type(trainer).__mro__ if cls.__module__.startswith("dassl.")]
-        ours = [cls for cls in type(trainer).__mro__ if cls.__module__.startswith("trainers.")]
+        ours = [cls for cls in type(trainer).__mro__ if cls.__module__.startswith(OURS)]
         known = any(name in vars(cls) for cls in ours) or name in upstream.TRAINER_MEMBERS
         if not known and any(name in vars(cls) for cls in theirs):
             raise AttributeError(f"upstream's trainers have no {name}")
@@ -57,7 +58,7 @@ def config(name: str, toy: Path, output: Path, *opts: object) -> Any:
 def main(toy: Path, output: Path) -> None:
     builtins.__import__ = upstreams_import
     from dassl.engine import build_trainer
-    from trainers.base import CLIPTrainer
+    from training.trainer import CLIPTrainer
 
     CLIPTrainer.__getattribute__ = upstreams_members
     for name in (*TRAINERS, "ZeroshotCLIP"):

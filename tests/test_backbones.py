@@ -9,12 +9,11 @@ import torch
 
 from experiment.config import read_yaml
 from experiment.flat import flatten
-from frozen_clip import FrozenCLIP
+from frozen_clip import FrozenCLIP, reference
 from tests.toy_run import REPO, build, command, config
-from tools.benchmark import plain
 from tools.sweep.protocols import known_methods
 from trainers import cocoop, coop, ivlp, maple, mmrl, mmrl_plus
-from trainers.context import Context
+from training.learned_context import Context
 
 FOLDER = REPO / "configs" / "trainers"
 # name of the YAML: of OpenAI; widths of vision and text, joint space, layers, pixels
@@ -44,7 +43,7 @@ def test_yaml_differs_from_that_of_vit_b16_in_the_backbone_alone(method, backbon
 @cache
 def deep() -> FrozenCLIP:
     """A CLIP whose towers have other depths, as those of ViT-L/14."""
-    return FrozenCLIP(plain.random_clip(layers=(6, 3)), "deep")
+    return FrozenCLIP(reference.random_clip(layers=(6, 3)), "deep")
 
 
 @pytest.mark.parametrize("cls", [mmrl.MMRLMethod, mmrl_plus.MMRLPlusMethod])

@@ -11,9 +11,9 @@ from frozen_clip import described
 from tests.toy_run import build, classify, command, state_of
 from tools.convert_checkpoint import convert
 from trainers import cocoop, coop, ivlp, maple
-from trainers.context import Context
-from trainers.method import normalize
-from trainers.templates import SELECTED_TEMPLATES
+from training.learned_context import Context
+from training.method import normalize
+from training.templates import SELECTED_TEMPLATES
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from frozen_clip import FrozenCLIP, insert, overwrite
+from frozen_clip import FrozenCLIP, insert, overwrite, reference
 from frozen_clip.prompts import token_counts, tokenize
 from tests.test_frozen_clip import WORDS, assert_same
-from tools.benchmark import plain
 from trainers import cocoop, coop, ivlp, maple, vpt
-from trainers.context import Context
-from trainers.method import normalize
+from training.learned_context import Context
+from training.method import normalize
 
-MODEL = plain.random_clip(vision_width=128, embed=48, layers=(3, 4))
+MODEL = reference.random_clip(vision_width=128, embed=48, layers=(3, 4))
 CLIP = FrozenCLIP(MODEL, "random")
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 BEHIND_PATCHES = 1 + 2 * 2
@@ -29,7 +28,7 @@ def coop_by_hand(context, position: str) -> torch.Tensor:
         words = MODEL.token_embedding(ids_CL[c])
         name, rest = words[1 + count : 1 + count + length], words[1 + count + length :]
         rows.append(torch.cat([words[:1], own[:before], name, own[before:], rest]))
-    return plain.text(MODEL, ids_CL, {}, words_CLD=torch.stack(rows))
+    return reference.text(MODEL, ids_CL, {}, words_CLD=torch.stack(rows))
 
 
 @pytest.mark.parametrize("position", ["end", "middle", "front"])
@@ -60,8 +59,8 @@ def test_cocoop_in_pieces_is_the_same(monkeypatch):
 
 
 def logits_by_hand(text_edits, vision_edits, ids_CL) -> torch.Tensor:
-    w = F.normalize(plain.text(MODEL, ids_CL, text_edits), dim=-1)
-    f = F.normalize(plain.vision(MODEL, IMAGES, vision_edits)[:, 0] @ MODEL.visual.proj, dim=-1)
+    w = F.normalize(reference.text(MODEL, ids_CL, text_edits), dim=-1)
+    f = F.normalize(reference.vision(MODEL, IMAGES, vision_edits)[:, 0] @ MODEL.visual.proj, dim=-1)
     return MODEL.logit_scale.exp() * f @ w.T
 
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from frozen_clip import FrozenCLIP
+from frozen_clip import FrozenCLIP, reference
 from tools.benchmark import __main__ as benchmark
-from tools.benchmark import plain, worker
+from tools.benchmark import worker
 from trainers import mmrl_plus
 
-CLIP = FrozenCLIP(plain.random_clip(), "random")
+CLIP = FrozenCLIP(reference.random_clip(), "random")
 CASE = {"method": "MMRL", "precision": "fp32", "classes": 5, "batch": 3, "steps": 1}
 
 
@@ -36,7 +36,7 @@ def test_plain_loss_is_the_methods_loss():
     learner = mmrl_plus.SharedRepresentationLearner(CLIP, 2, 4, 16, res_rank=2, proj_rank=3)
     method = mmrl_plus.MMRLPlusMethod(CLIP, prompts, learner, [1, 3], 0.6, 2.0, beta=0.3)
     ours = sum(method.losses(method(images), labels).values())
-    slow = plain.mmrl_loss(method, images, labels)
+    slow = reference.mmrl_loss(method, images, labels)
     assert torch.allclose(ours, slow, rtol=1e-5)
     for fast, plain_one in zip(
         torch.autograd.grad(ours, list(learner.parameters())),

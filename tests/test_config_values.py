@@ -15,7 +15,7 @@ from datasets.few_shot import FewShotDataset
 from experiment.config import build_config, default_config, flatten
 from experiment.values import ENGINE, METHODS, check_values, keys_of
 from tests.toy_run import command, trainer_names
-from trainers.base import CLIPTrainer
+from training.trainer import CLIPTrainer
 
 # Keys that the command below needs for its data; what they may be, tests of data sets say.
 GIVEN = {"DATASET.NAME", "DATASET.ROOT", "TRAINER.NAME", "OUTPUT_DIR"}

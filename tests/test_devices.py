@@ -13,7 +13,7 @@ from tests.stand_in import accelerator
 from tests.test_one_run import assert_same_run
 from tests.toy_run import command, refused
 from tools.predict import load
-from trainers import precision
+from training import precision
 
 
 @pytest.mark.parametrize("newer", [True, False])

@@ -9,11 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from frozen_clip import FrozenCLIP
-from tools.benchmark import plain
+from frozen_clip import FrozenCLIP, reference
 from trainers import mmrl, mmrl_plus
 
-CLIP = FrozenCLIP(plain.random_clip(), "random")
+CLIP = FrozenCLIP(reference.random_clip(), "random")
 STEPS = 10
 # How much further than the plain version the fast one may be from the exact result in float64.
 FACTOR = 4
@@ -86,8 +85,8 @@ def test_loss_and_gradients(precision, rounding):
         images, labels = batch(method)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             fast = loss_and_gradients(method, fast_loss, images, labels)
-            slow = loss_and_gradients(method, plain.mmrl_loss, images, labels)
-        exact = loss_and_gradients(in_double(method), plain.mmrl_loss, images.double(), labels)
+            slow = loss_and_gradients(method, reference.mmrl_loss, images, labels)
+        exact = loss_and_gradients(in_double(method), reference.mmrl_loss, images.double(), labels)
         for mine, theirs, true in zip(fast, slow, exact, strict=True):
             assert off(mine, true) < max(FACTOR * off(theirs, true), rounding)
 
@@ -98,7 +97,7 @@ def test_loss_and_gradients(precision, rounding):
 @given(SETTINGS)
 def test_ten_steps_of_training(setting):
     method = build(setting)
-    ways = [(method, fast_loss), (build(setting), plain.mmrl_loss)]
+    ways = [(method, fast_loss), (build(setting), reference.mmrl_loss)]
     batches = [batch(method) for _ in range(STEPS)]
     losses, weights = [], []
     for one, loss_of in ways:

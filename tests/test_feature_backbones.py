@@ -25,8 +25,8 @@ from tools.predict import load
 from tools.predict.__main__ import main as predict
 from tools.predict.export_readme import readme
 from tools.sweep import planned
-from trainers.checks import check_preprocessing
-from trainers.method import cosine_logits, normalize
+from training.checks import check_preprocessing
+from training.method import cosine_logits, normalize
 
 NAMES = ["red circle", "blue star"]
 TEMPLATE = "a photo of a {}"

@@ -5,9 +5,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frozen_clip import FrozenCLIP, blend, facts, insert, overwrite, text
+from frozen_clip import FrozenCLIP, blend, facts, insert, overwrite, reference, text
 from frozen_clip.weights import lower_products
-from tools.benchmark import plain
 
 WORDS = [
     "cat",
@@ -18,7 +17,7 @@ WORDS = [
     "very old and small red house",
 ]
 TEMPLATES = ["a photo of a {}.", "{} texture.", "{}", "a photo of a {}, a type of pet."]
-MODEL = plain.random_clip()
+MODEL = reference.random_clip()
 CLIP = FrozenCLIP(MODEL, "random")
 
 
@@ -61,7 +60,7 @@ def test_text_equals_plain(case):
     prompts = CLIP.prompts(names, template)
     edits = make_edits(layers, tokens, beta)
     fast = CLIP.text(prompts, edits)
-    slow = plain.text(MODEL, prompts.ids_CL, edits, inserted=k)
+    slow = reference.text(MODEL, prompts.ids_CL, edits, inserted=k)
     assert_same(fast, slow)
     assert_same(gradients(fast, tokens), gradients(slow, tokens))
 
@@ -77,9 +76,9 @@ def test_many_classes_run_in_parts_with_the_same_gradients(most_rows, first, mon
     prompts = CLIP.prompts(names, "a {}.")
     parts = CLIP.text(prompts, edits)
     assert_same(parts, whole)
-    assert_same(parts, plain.text(MODEL, prompts.ids_CL, edits, inserted=k))
+    assert_same(parts, reference.text(MODEL, prompts.ids_CL, edits, inserted=k))
     assert_same(gradients(parts, tokens), gradients(whole, tokens))
-    assert_same(CLIP.encode_text(prompts), plain.text(MODEL, prompts.ids_CL, {}))
+    assert_same(CLIP.encode_text(prompts), reference.text(MODEL, prompts.ids_CL, {}))
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1), st.integers(1, 30))
@@ -101,26 +100,26 @@ def test_vision_equals_plain(case):
     images = torch.randn(3, 3, 32, 32, generator=generator)
     edits = make_edits(layers, tokens, beta)
     fast = CLIP.vision(images, edits, rows=1 + k, plain=True)
-    slow = plain.vision(MODEL, images, edits)[:, : 1 + k]
+    slow = reference.vision(MODEL, images, edits)[:, : 1 + k]
     assert_same(fast.edited, slow)
-    assert_same(fast.plain, plain.vision(MODEL, images, {})[:, :1])
+    assert_same(fast.plain, reference.vision(MODEL, images, {})[:, :1])
     assert_same(gradients(fast.edited, tokens), gradients(slow, tokens))
 
 
 def test_other_activations_and_heads_equal_plain():
     """GELU instead of QuickGELU, and more and narrower heads, as many in no two towers."""
-    model = plain.random_clip()
+    model = reference.random_clip()
     facts.apply(model, "gelu", (2, 4))
     clip = FrozenCLIP(model, "random")
     assert (clip.origin["activation"], clip.origin["heads"]) == ("gelu", {"vision": 2, "text": 4})
     tokens = torch.randn(2, 3, 64, requires_grad=True)
     images, prompts = torch.randn(2, 3, 32, 32), clip.prompts(WORDS, "a photo of a {}.")
     edits = make_edits([2, 3], tokens, beta=0.3)
-    fast, slow = clip.text(prompts, edits), plain.text(model, prompts.ids_CL, edits, inserted=3)
+    fast, slow = clip.text(prompts, edits), reference.text(model, prompts.ids_CL, edits, inserted=3)
     assert_same(fast, slow)
     assert_same(gradients(fast, tokens), gradients(slow, tokens))
     assert not torch.allclose(fast, CLIP.text(prompts, edits), atol=1e-3)
-    fast, slow = clip.vision(images, edits).edited, plain.vision(model, images, edits)[:, :1]
+    fast, slow = clip.vision(images, edits).edited, reference.vision(model, images, edits)[:, :1]
     assert_same(fast, slow)
     assert_same(gradients(fast, tokens), gradients(slow, tokens))
     assert not torch.allclose(fast, CLIP.vision(images, edits).edited, atol=1e-3)
@@ -132,8 +131,8 @@ def test_vision_edit_of_the_input_runs_before_ln_pre():
     edits = {0: insert(tokens[0], at=5), 1: overwrite(tokens[1], at=5)}
     images = torch.randn(2, 3, 32, 32)
     fast = CLIP.vision(images, edits, plain=True)
-    assert_same(fast.edited, plain.vision(MODEL, images, edits)[:, :1])
-    assert_same(fast.plain, plain.vision(MODEL, images, {})[:, :1])
+    assert_same(fast.edited, reference.vision(MODEL, images, edits)[:, :1])
+    assert_same(fast.plain, reference.vision(MODEL, images, {})[:, :1])
 
 
 @pytest.mark.parametrize("names", [["cat"], ["cat", "dog", "great white shark", "cat"]])
@@ -143,7 +142,7 @@ def test_zero_shot_equals_openai(names):
     assert_same(CLIP.encode_image(images), MODEL_FULL.encode_image(images))
 
 
-MODEL_FULL = plain.random_clip()
+MODEL_FULL = reference.random_clip()
 
 
 @pytest.mark.parametrize("first", [1, 3])
@@ -158,7 +157,7 @@ def test_text_state_below_the_first_edit_is_made_once_and_stays_right(first):
         CLIP.text(prompts, edits)
     for _ in range(2):
         fast = CLIP.text(prompts, edits)
-        slow = plain.text(MODEL, prompts.ids_CL, edits, inserted=2)
+        slow = reference.text(MODEL, prompts.ids_CL, edits, inserted=2)
         assert_same(fast, slow)
         assert_same(gradients(fast, tokens), gradients(slow, tokens))
 
@@ -174,7 +173,7 @@ def test_under_autocast_inserted_tokens_promote_the_stream():
     tokens, images = torch.randn(2, 64), torch.randn(2, 3, 32, 32)
     with torch.autocast("cpu", torch.bfloat16):
         fast = CLIP.vision(images, {2: insert(tokens), 3: spy}, rows=3).edited
-        slow = plain.vision(MODEL, images, {2: insert(tokens), 3: spy})[:, :3]
+        slow = reference.vision(MODEL, images, {2: insert(tokens), 3: spy})[:, :3]
     assert seen["above"] == torch.float32
     assert_same(fast.float(), slow.float(), tolerance=2e-2)
 
@@ -182,7 +181,7 @@ def test_under_autocast_inserted_tokens_promote_the_stream():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("activation", facts.ACTIVATIONS)
 def test_weights_converted_once_give_the_same_bits_under_autocast(dtype, activation):
-    once, at_each_use = (FrozenCLIP(plain.random_clip(), "random") for _ in range(2))
+    once, at_each_use = (FrozenCLIP(reference.random_clip(), "random") for _ in range(2))
     for clip in (once, at_each_use):
         facts.apply(clip.clip, activation, (1, 1))
     lower_products(once.clip, dtype)
@@ -202,7 +201,7 @@ def test_weights_converted_once_give_the_same_bits_under_autocast(dtype, activat
 
 
 def test_cannot_be_woken():
-    clip = FrozenCLIP(plain.random_clip(), "random")
+    clip = FrozenCLIP(reference.random_clip(), "random")
     assert not clip.train().training and not any(m.training for m in clip.modules())
     assert not any(p.requires_grad for p in clip.parameters())
     with pytest.raises(ValueError, match="stays frozen"):

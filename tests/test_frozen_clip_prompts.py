@@ -8,12 +8,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frozen_clip import FrozenCLIP, overwrite
+from frozen_clip import FrozenCLIP, overwrite, reference
 from frozen_clip.prompts import build, sentences, token_counts, tokenize, warn_of_equal
 from tests.test_frozen_clip import WORDS, assert_same, gradients
-from tools.benchmark import plain
 
-MODEL = plain.random_clip(layers=(1, 3))
+MODEL = reference.random_clip(layers=(1, 3))
 CLIP = FrozenCLIP(MODEL, "random")
 WIDTH = 64
 
@@ -39,7 +38,7 @@ def test_words_in_the_head_and_deeper_ones(names, count, layers, seed):
     tokens = draw_tokens(seed, 1 + len(layers), count)
     edits = dict(zip([0, *sorted(layers)], map(overwrite, tokens), strict=True))
     fast = CLIP.text(prompts, edits)
-    slow = plain.text(MODEL, prompts.ids_CL, edits)
+    slow = reference.text(MODEL, prompts.ids_CL, edits)
     assert_same(fast, slow)
     assert_same(gradients(fast, tokens), gradients(slow, tokens))
 
@@ -52,7 +51,7 @@ def test_heads_of_their_own(names, count, layer, heads, seed):
     tokens = draw_tokens(seed, heads, count)
     fast = CLIP.text.per_head(prompts, {layer: overwrite(tokens)})
     slow = torch.stack(
-        [plain.text(MODEL, prompts.ids_CL, {layer: overwrite(own)}) for own in tokens]
+        [reference.text(MODEL, prompts.ids_CL, {layer: overwrite(own)}) for own in tokens]
     )
     assert fast.shape == (heads, len(names), CLIP.embed_dim)
     assert_same(fast, slow)
@@ -64,7 +63,7 @@ def test_heads_that_part_and_then_share_tokens():
     parting, shared = draw_tokens(0, 3, 2), draw_tokens(1, 2)
     fast = CLIP.text.per_head(prompts, {0: overwrite(parting), 2: overwrite(shared)})
     edits = [{0: overwrite(own), 2: overwrite(shared)} for own in parting]
-    assert_same(fast, torch.stack([plain.text(MODEL, prompts.ids_CL, e) for e in edits]))
+    assert_same(fast, torch.stack([reference.text(MODEL, prompts.ids_CL, e) for e in edits]))
 
 
 @st.composite
@@ -94,7 +93,7 @@ def test_words_in_the_tails(case):
         before, behind = whole[c, :start], whole[c, start + count :]
         row = torch.cat([before, tokens[c], behind])
         whole = torch.cat([whole[:c], row[None], whole[c + 1 :]])
-    slow = plain.text(MODEL, prompts.ids_CL, {}, words_CLD=whole)
+    slow = reference.text(MODEL, prompts.ids_CL, {}, words_CLD=whole)
     assert_same(fast, slow)
     assert_same(gradients(fast, tokens), gradients(slow, tokens))
 
@@ -104,7 +103,7 @@ def test_words_of_tails_are_the_frozen_ones_and_may_go_with_edits():
     words_RD = CLIP.text.words_of_tails(prompts)
     edits = {0: overwrite(draw_tokens(0, 2)), 3: overwrite(draw_tokens(1, 1))}
     assert_same(CLIP.text(prompts, tail_words=words_RD), CLIP.text(prompts))
-    slow = plain.text(MODEL, prompts.ids_CL, edits)
+    slow = reference.text(MODEL, prompts.ids_CL, edits)
     assert_same(CLIP.text(prompts, edits, tail_words=words_RD), slow)
 
 
@@ -113,7 +112,7 @@ def test_a_limited_head_changes_nothing(longest):
     ids_CL = tokenize(["a photo of a cat.", "a photo of a great white shark."])
     prompts = build(ids_CL, longest_head=longest)
     assert len(prompts.head_H) == (longest or 5)
-    assert_same(CLIP.text(prompts), plain.text(MODEL, ids_CL, {}))
+    assert_same(CLIP.text(prompts), reference.text(MODEL, ids_CL, {}))
 
 
 def test_token_counts():

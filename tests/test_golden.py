@@ -14,7 +14,7 @@ from tests.golden_files import (
     total_loss,
 )
 from trainers import mmrl, mmrl_plus
-from trainers.method import normalize
+from training.method import normalize
 
 
 def build_mmrl(golden: Golden):

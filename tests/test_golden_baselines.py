@@ -14,11 +14,11 @@ from tests.golden_files import (
     total_loss,
 )
 from trainers import cocoop, coop, maple, promptsrc
-from trainers.context import MOST_WORDS, Context
 from trainers.ivlp import IndependentPrompts
-from trainers.method import normalize
-from trainers.templates import IMAGENET_TEMPLATES
 from trainers.zsclip import ZeroshotMethod
+from training.learned_context import MOST_WORDS, Context
+from training.method import normalize
+from training.templates import IMAGENET_TEMPLATES
 
 
 def coop_context(options: dict) -> Context:

@@ -12,6 +12,7 @@ import pytest
 from scipy.io import savemat
 
 import train
+from common.safe_yaml import read_yaml
 from datasets import _cache
 from datasets._annotations import read_lines, read_names
 from datasets._mat import MOST_BYTES, read_mat
@@ -21,7 +22,6 @@ from tests.toy_run import REPO, command
 from tools.data.toy import toy_counts
 from tools.report.settings import read_settings
 from tools.small_clip import weights
-from trainers.yaml_files import read_yaml
 
 DEEP = 100_000
 

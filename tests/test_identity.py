@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import train
+from common.safe_yaml import read_yaml
 from dassl.data.datasets import Datum
 from experiment.data_hashes import data_hash
 from experiment.flat import INCIDENTAL, flatten
 from experiment.identity import differences
 from frozen_clip import file_hash, weights_hash
 from tests.toy_run import command, refused
-from trainers.yaml_files import read_yaml
 
 LEARNER = "MultiModalRepresentationLearner"
 

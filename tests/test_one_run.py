@@ -139,7 +139,7 @@ def test_a_signal_in_training_is_in_the_log_and_is_continued(toy, tmp_path, monk
     opts = ("OPTIM.LR", "0.01")
     assert train.main(command(toy, "MMRL", whole, opts=opts)) == 0
     with monkeypatch.context() as patch:
-        from trainers.base import CLIPTrainer
+        from training.trainer import CLIPTrainer
 
         forward = CLIPTrainer.forward_backward
 

@@ -25,7 +25,7 @@ from experiment.config import default_config, extend_cfg, own_part
 from experiment.plugins import REGISTRIES, import_plugins
 from tests.test_architecture import ENGINE, imports
 from tests.toy_run import REPO, variant
-from trainers.templates import DATASET_TEMPLATES, template_of
+from training.templates import DATASET_TEMPLATES, template_of
 
 FOLDER = Path(__file__).parent / "plugins"
 TRAINER, DATASET, OTHERS = (FOLDER / f"{n}.py" for n in ("word_prompt", "tiles", "patches_u"))

@@ -147,13 +147,13 @@ def test_a_dropped_folder_is_named_as_one(tmp_path, monkeypatch):
 # With what lies beside them
 
 CODE_BASE = {
-    "trainers/base.py": "from .words import WORD\nBASE = 'theirs'\n",
+    "trainers/maple.py": "from .words import WORD\nBASE = 'theirs'\n",
     "trainers/words.py": "WORD = 'a word of theirs'\n",
     "trainers/method.py": "METHOD = 'theirs'\n",
-    "trainers/kit/__init__.py": "from trainers.base import BASE\n",
+    "trainers/kit/__init__.py": "from trainers.maple import BASE\n",
     "trainers/first.py": """
 from dassl.engine import TRAINER_REGISTRY, TrainerX
-from trainers.base import BASE
+from trainers.maple import BASE
 from .method import METHOD
 from . import kit
 
@@ -190,10 +190,10 @@ class Second(First):
 def test_modules_beside_a_plugin(tmp_path, toy):
     """Are its own, also in two plugins of one folder; ours keep theirs."""
     import frozen_clip
-    import trainers.base
+    import trainers.maple
     from trainers.zsclip import ZeroshotCLIP
 
-    ours = trainers.base
+    ours = trainers.maple
     folder = written(tmp_path, CODE_BASE)
     files = [folder / "trainers" / name for name in ("second.py", "first.py")]
     for _ in range(2):  # a second time changes nothing
@@ -201,7 +201,7 @@ def test_modules_beside_a_plugin(tmp_path, toy):
     assert TRAINER_REGISTRY.get("First") is first.First is second.First
     assert issubclass(TRAINER_REGISTRY.get("Second"), first.First)
     assert first.First.word(None) == "a word of theirs"
-    assert sys.modules["trainers.base"] is ours is trainers.base
+    assert sys.modules["trainers.maple"] is ours is trainers.maple
     assert second.ZeroshotCLIP is ZeroshotCLIP
     assert "trainers.words" in sys.modules  # for what is imported late
     assert sys.modules["clip.clip"].design == "theirs"

@@ -94,7 +94,7 @@ def test_a_trainer_that_is_none_of_ours(tiles, tmp_path, picture, capsys):  # no
     plugins = ("--plugin", str(TRAINER), "--plugin", str(TRAINER.with_name("tiles.py")))
     assert train.main(plugin_command(tiles, tmp_path / "run", *plugins)) == 0
     message = refused(capsys, "--model-dir", tmp_path / "run", *plugins[:2], picture)
-    assert "not built on trainers.base.CLIPTrainer" in message and "SAVE_PREDICTIONS" in message
+    assert "not built on training.trainer.CLIPTrainer" in message and "SAVE_PREDICTIONS" in message
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -62,14 +62,14 @@ def test_scale_agrees_with_the_constant_100(model):
 
 
 def test_log_is_of_the_run_that_made_the_file():
-    log = weights.WEIGHTS.with_name("pretrain.log").read_text()
+    log = weights.WEIGHTS.with_suffix(".log").read_text()
     assert f"saved {weights.WEIGHTS.stat().st_size:,} bytes" in log
     assert re.search(r"'seed': \d+", log) and re.search(r"^torch \d", log, re.MULTILINE)
 
 
 @pytest.mark.slow
 def test_accuracies_of_the_log_are_those_of_the_file(model):
-    log = weights.WEIGHTS.with_name("pretrain.log").read_text().splitlines()
+    log = weights.WEIGHTS.with_suffix(".log").read_text().splitlines()
     lines = list(report(model, strengths=(0.0,)))
     assert lines == log[-len(lines) :]
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.toy_run import REPO, build, command
-from trainers import compiled
-from trainers.parts import LargestParts
+from training import compiled
+from training.adaptive_batch import LargestParts
 
 
 def trained(toy, folder, *opts, name="MMRL"):

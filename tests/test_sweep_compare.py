@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from common.safe_yaml import read_yaml
 from experiment.config import own_part
 from experiment.flat import flatten
 from frozen_clip import file_hash
@@ -17,7 +18,6 @@ from tools.results.places import place_of
 from tools.sweep import cli, compare, planned
 from tools.sweep.books import Books
 from tools.sweep.protocols import Request, expand
-from trainers.yaml_files import read_yaml
 
 TRAIN, TEST = (f"base2new/{h}/dtd/shots_16/CoOp/small/seed1" for h in ("train_base", "test_new"))
 

@@ -11,7 +11,7 @@ import torch
 
 import train
 from tests.toy_run import REPO, build, command, refused
-from trainers.base import CLIPTrainer
+from training.trainer import CLIPTrainer
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import os
 import pytest
 
 import train
+from common.safe_yaml import Plain, read_as_written, read_yaml
 from experiment.config import build_config, default_config, merge_file, repeated
 from experiment.flat import flatten
 from experiment.identity import check_continues, planned
 from experiment.typed import typed
 from tests.toy_run import REPO, build, command, config
-from trainers.yaml_files import Plain, read_as_written, read_yaml
 
 NUMBERS = (0.5, 0)  # keys that have a number with a point, and a whole one
 WRITTEN = [  # as it stands in a file, default of the key, value

@@ -6,8 +6,8 @@ import importlib
 import pytest
 from torch import Tensor, nn
 
+from frozen_clip import reference
 from tests.toy_run import REPO
-from tools.benchmark import plain
 
 STUBS = sorted((REPO / "typings" / "clip").glob("*.pyi"))
 NOT_THERE = {"_MLP", "_Blocks"}  # an nn.Sequential each
@@ -37,7 +37,7 @@ def test_the_names_are_there(stub):
 def test_modules_have_what_they_are_said_to_have():
     said = described(REPO / "typings" / "clip" / "model.pyi")
     modules = {
-        type(module).__name__: module for module in plain.random_clip(layers=(2, 2)).modules()
+        type(module).__name__: module for module in reference.random_clip(layers=(2, 2)).modules()
     }
     modules["_MLP"] = modules["ResidualAttentionBlock"].mlp
     seen = 0

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import frozen_clip
-from tools.benchmark import plain
+from frozen_clip import reference
 
-MODEL = plain.random_clip()
+MODEL = reference.random_clip()
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -135,8 +135,8 @@ def test_half_precision_converts_what_openai_converts(tmp_path):
 
     torch.save(frozen_clip.described(MODEL), tmp_path / "clip.pt")
     half = frozen_clip.load(str(tmp_path / "clip.pt"), dtype=torch.float16)
-    reference = plain.random_clip()
-    convert_weights(reference)
+    expected = reference.random_clip()
+    convert_weights(expected)
     assert {k: v.dtype for k, v in half.clip.state_dict().items()} == {
-        k: v.dtype for k, v in reference.state_dict().items()
+        k: v.dtype for k, v in expected.state_dict().items()
     }

@@ -15,17 +15,16 @@ from transformers import CLIPConfig, CLIPModel
 
 import frozen_clip
 import train
-from frozen_clip import configs, described, facts, hub
+from frozen_clip import configs, described, facts, hub, reference
 from frozen_clip.weights import build
 from tests.toy_run import REPO, command, refused
 from tests.wrong.backbones import OPEN_CLIP
-from tools.benchmark import plain
 from tools.data.__main__ import main as data_tool
 from tools.predict import load
 from tools.predict.__main__ import main as predict
 
 SIZES = {"layers": (2, 2), "vision_width": 128}
-MODEL = plain.random_clip(**SIZES)
+MODEL = reference.random_clip(**SIZES)
 STATE = MODEL.state_dict()
 CONFIG = {
     **OPEN_CLIP,
@@ -185,7 +184,7 @@ def test_a_config_that_prepares_images_otherwise_is_refused(toy, tmp_path, capsy
 
 def test_prediction_and_export_compute_as_the_run_did(toy, tmp_path, picture, capsys):
     """A CLIP with GELU and other heads, in training, prediction and the exported graph."""
-    model = plain.random_clip(layers=(4, 3))
+    model = reference.random_clip(layers=(4, 3))
     facts.apply(model, "gelu", (2, 4))
     torch.save(described(model), tmp_path / "gelu.pt")
     opts = ("MODEL.BACKBONE.NAME", str(tmp_path / "gelu.pt"))

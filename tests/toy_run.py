@@ -12,8 +12,7 @@ import train
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
 from experiment.config import build_config, default_config
-from frozen_clip import described
-from tools.benchmark import plain
+from frozen_clip import described, reference
 
 REPO = Path(__file__).parents[1]
 CLASSES = ("red circle", "red square", "blue circle", "blue square", "green star", "pink ring")
@@ -39,7 +38,7 @@ def variant(trainer: str, name: str = "small") -> Path:
 def write_clips(folder: Path) -> None:
     """<folder>/narrow.pt and wide.pt: random CLIPs of different widths and depths."""
     for name, sizes in CLIPS.items():
-        torch.save(described(plain.random_clip(**sizes)), folder / f"{name}.pt")
+        torch.save(described(reference.random_clip(**sizes)), folder / f"{name}.pt")
 
 
 def write_pictures(root: Path) -> None:

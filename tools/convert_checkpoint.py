@@ -29,8 +29,8 @@ from dassl.utils import load_checkpoint, what_it_is
 from experiment.command import Parser, guarded, path, piped, printing_stops_nothing
 from experiment.config import default_config, read_yaml
 from frozen_clip.finite import check_finite
-from trainers.checkpoints import find_checkpoint, plain_tensors
-from trainers.public import PublicNames, State, public_names, trainers_of
+from training.checkpoints import find_checkpoint, plain_tensors
+from training.published import PublicNames, State, public_names, trainers_of
 
 CONFIG = "config.yaml"  # what a run of ours was trained with
 KINDS = ("ours", "public", "safetensors")

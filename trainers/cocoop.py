@@ -14,10 +14,10 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts, overwrite
-from trainers.context import Context
 from trainers.coop import ContextLearner, CoOp, CoOpMethod
-from trainers.method import cosine_logits, normalize
-from trainers.public import PublicNames, PublicTensor
+from training.learned_context import Context
+from training.method import cosine_logits, normalize
+from training.published import PublicNames, PublicTensor
 
 REDUCTION = 16  # of the meta-net's bottleneck
 MOST_PROMPTS = 8192  # that are computed at once: bounds the memory of a test batch

@@ -18,10 +18,10 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts, overwrite
 from frozen_clip import prompts as prompting
-from trainers.base import CLIPTrainer
-from trainers.context import Context
-from trainers.method import Method, cosine_logits, normalize
-from trainers.public import PublicNames, PublicTensor
+from training.learned_context import Context
+from training.method import Method, cosine_logits, normalize
+from training.published import PublicNames, PublicTensor
+from training.trainer import CLIPTrainer
 
 POSITIONS = ("end", "middle", "front")
 

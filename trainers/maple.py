@@ -15,8 +15,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
-from trainers.base import CLIPTrainer
-from trainers.context import (
+from training.learned_context import (
     MOST_WORDS,
     Context,
     check_depth,
@@ -24,8 +23,9 @@ from trainers.context import (
     text_edits,
     vision_edits,
 )
-from trainers.method import Method, cosine_logits, normalize
-from trainers.public import PublicNames, PublicTensor
+from training.method import Method, cosine_logits, normalize
+from training.published import PublicNames, PublicTensor
+from training.trainer import CLIPTrainer
 
 
 def add_config(cfg: CfgNode) -> None:

@@ -25,9 +25,9 @@ from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import Edit, Edits, FrozenCLIP, Prompts, insert, overwrite
 from frozen_clip.text import TextTower
 from frozen_clip.vision import VisionTower
-from trainers.base import CLIPTrainer
-from trainers.method import Method, cosine_logits, normalize
-from trainers.public import PublicNames, PublicTensor
+from training.method import Method, cosine_logits, normalize
+from training.published import PublicNames, PublicTensor
+from training.trainer import CLIPTrainer
 
 SCALE = 100.0  # the paper's constant temperature, not CLIP's logit_scale
 

@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import Edit, FrozenCLIP, Prompts, blend
 from trainers.mmrl import MMRL, TOKENS, MMRLMethod
-from trainers.public import PublicNames, PublicTensor
+from training.published import PublicNames, PublicTensor
 
 
 def add_config(cfg: CfgNode) -> None:

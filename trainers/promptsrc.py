@@ -23,8 +23,8 @@ from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
 from trainers.ivlp import IVLP, IVLPMethod
 from trainers.ivlp import from_public as from_public  # the tensors are IVLP's
-from trainers.method import cosine_logits, normalize
-from trainers.templates import IMAGENET_TEMPLATES
+from training.method import cosine_logits, normalize
+from training.templates import IMAGENET_TEMPLATES
 
 
 def add_config(cfg: CfgNode) -> None:

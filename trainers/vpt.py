@@ -12,11 +12,11 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
-from trainers.base import CLIPTrainer
-from trainers.checks import check_template
 from trainers.ivlp import IVLP, VISION_TOKENS, IVLPMethod, VisionPrompts
-from trainers.method import normalize
-from trainers.public import PublicNames
+from training.checks import check_template
+from training.method import normalize
+from training.published import PublicNames
+from training.trainer import CLIPTrainer
 
 
 def add_config(cfg: CfgNode) -> None:

@@ -10,9 +10,9 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
-from trainers.base import CLIPTrainer
-from trainers.method import Method, cosine_logits, normalize
-from trainers.templates import SELECTED_TEMPLATES
+from training.method import Method, cosine_logits, normalize
+from training.templates import SELECTED_TEMPLATES
+from training.trainer import CLIPTrainer
 
 
 def add_config(cfg: CfgNode) -> None:

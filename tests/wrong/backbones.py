@@ -7,11 +7,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from frozen_clip import described
+from frozen_clip import described, reference
 from tests import feature_models
 from tests.hostile import Hostile
 from tests.wrong import Wrong
-from tools.benchmark import plain
 
 OPEN_CLIP = {
     "embed_dim": 32,
@@ -24,7 +23,7 @@ SHARD = {"weight_map": {"logit_scale": "model-00001-of-00002.safetensors"}}
 
 def state(start: str = "") -> dict[str, torch.Tensor]:
     """The tensors of a small CLIP whose names start so."""
-    tensors = plain.random_clip(layers=(1, 1)).state_dict()
+    tensors = reference.random_clip(layers=(1, 1)).state_dict()
     return {name: value for name, value in tensors.items() if name.startswith(start)}
 
 
@@ -146,7 +145,7 @@ BACKBONES = (
         *(
             "facts that are none",
             FILE,
-            saved(lambda: {**described(plain.random_clip()), "heads": 3}),
+            saved(lambda: {**described(reference.random_clip()), "heads": 3}),
         ),
         *("says activation 'quick_gelu' and heads 3", "allowed"),
     ),

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from frozen_clip import FrozenCLIP
+from frozen_clip import FrozenCLIP, reference
 from frozen_clip.weights import lower_products
-from tools.benchmark import plain
 from trainers import mmrl, mmrl_plus
-from trainers.compiled import CompiledStep
+from training.compiled import CompiledStep
 
 VIT_B16 = (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)  # arguments of clip.model.CLIP
 LAYERS = range(6, 13)
@@ -162,7 +161,7 @@ def training_loss(case: Case, method: mmrl.MMRLMethod) -> Loss:
 
     def plainly(images: Tensor, labels: Tensor) -> Tensor:
         with autocast(case):
-            return plain.mmrl_loss(method, images, labels)
+            return reference.mmrl_loss(method, images, labels)
 
     if case.side == "plain":
         return plainly
@@ -201,7 +200,7 @@ def images_per_second(case: Case, method: mmrl.MMRLMethod, batch: int = 16) -> f
         start = clock(case.device)
         with autocast(case):
             if case.side == "plain":
-                plain.features(method.clip.clip, images, edits, k, method.rep_projection())
+                reference.features(method.clip.clip, images, edits, k, method.rep_projection())
             else:
                 method.image_features(images)
         seconds.append(clock(case.device) - start)

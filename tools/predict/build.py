@@ -20,8 +20,8 @@ from frozen_clip import FrozenCLIP
 from tools.predict.classifier import Classifier
 from tools.predict.runs import Run, read_run
 from tools.predict.text_cache import TextCache
-from trainers.base import CLIPTrainer, Method
-from trainers.checkpoints import find_checkpoint, load_strictly, read_checkpoint
+from training.checkpoints import find_checkpoint, load_strictly, read_checkpoint
+from training.trainer import CLIPTrainer, Method
 
 
 class WithoutData:

@@ -13,7 +13,7 @@ from dassl.data.transforms import build_transform
 from dassl.utils import read_image
 from dassl.utils.images import UnknownDepth, as_rgb
 from tools.predict.pictures import batches
-from trainers.base import CLIPTrainer, Method
+from training.trainer import CLIPTrainer, Method
 
 Picture = str | PathLike[str] | Image
 SLACK = 0.05  # of normalized values: what half precision, or a change of size, adds

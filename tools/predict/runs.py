@@ -15,8 +15,8 @@ from experiment.config import default_config, merge_file, set_key
 from experiment.flat import EARLIER
 from experiment.plugins import check_registered
 from experiment.record import CLASSES
-from trainers.base import CLIPTrainer
-from trainers.templates import template_of
+from training.templates import template_of
+from training.trainer import CLIPTrainer
 
 
 class Run(NamedTuple):
@@ -68,7 +68,7 @@ def _trainer(name: str) -> type[CLIPTrainer]:
     trainer = TRAINER_REGISTRY.get(name)
     if not issubclass(trainer, CLIPTrainer):
         raise ValueError(
-            f"the run was trained by {name}, which is not built on trainers.base.CLIPTrainer: "
+            f"the run was trained by {name}, which is not built on training.trainer.CLIPTrainer: "
             "its answers to the test pictures can be had with train.py --eval-only "
             "... TEST.SAVE_PREDICTIONS True"
         )

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from common.safe_yaml import read_yaml
 from experiment.flat import EARLIER, INCIDENTAL, flatten
 from tools.results import Run
 from tools.results.places import natural_key
-from trainers.yaml_files import read_yaml
 
 PLANNED = INCIDENTAL | {  # and the axes of the tables themselves
     *("SEED", "TRAINER.NAME", "DATASET.NAME", "DATASET.PATH"),

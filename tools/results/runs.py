@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.safe_yaml import read_yaml
 from experiment.flat import flatten
 from experiment.reader import read_record
 from tools.results.heads import Head, read_head, setting_text
 from tools.results.logs import LogResult, read_log
 from tools.results.places import is_seed, natural_key, place_of
-from trainers.yaml_files import read_yaml
 
 STATES = ("complete", "unfinished", "missing", "unreadable")
 HALVES = {"train_base": "base", "test_new": "new"}

@@ -75,7 +75,7 @@ def pretrain(args: argparse.Namespace) -> None:
     if not args.out.parent.is_dir():
         raise FileNotFoundError(f"--out {args.out}: there is no folder {args.out.parent}; make it")
     torch.set_num_threads(args.threads)
-    log = Log(args.out.with_name("pretrain.log"))
+    log = Log(args.out.with_suffix(".log"))
     log(f"settings {vars(args) | {'out': args.out.name}}")
     log(f"torch {torch.__version__} numpy {np.__version__}")
     ids = vocabulary()

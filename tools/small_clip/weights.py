@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from clip.model import CLIP
 
-WEIGHTS = Path(__file__).with_name("weights.npz")
+from frozen_clip.weights import SMALL_FILE
+
+WEIGHTS = SMALL_FILE
 VOCAB_SIZE = 49408  # of OpenAI's tokenizer
 IMAGE_SIZE = 32
 EMBEDDING = "token_embedding.weight"

@@ -21,6 +21,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 import train
+from common.safe_yaml import read_yaml
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from experiment.config import build_config
@@ -30,9 +31,8 @@ from experiment.identity import another, default_settings, differences, held, se
 from experiment.plugins import check_registered, described
 from experiment.record import RESULTS
 from frozen_clip import weights_file, weights_hash
-from trainers.base import CLIPTrainer
-from trainers.checks import check_layers
-from trainers.yaml_files import read_yaml
+from training.checks import check_layers
+from training.trainer import CLIPTrainer
 
 SHOTS = "DATASET.NUM_SHOTS"
 # What a result may lack that was found without these keys.

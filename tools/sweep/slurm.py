@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from common.safe_yaml import read_as_written, read_yaml
 from tools.sweep.local import ctrl_c_later
 from tools.sweep.protocols import REPO, Run
 from tools.sweep.worker import Worker
-from trainers.yaml_files import read_as_written, read_yaml
 
 DEFAULTS = {
     "job_name": "sweep",

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
+from common.safe_yaml import read_yaml
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, features_only
-from trainers.yaml_files import read_yaml
 
 SETTINGS = Path(__file__).parents[1] / "configs" / "trainers"
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 import frozen_clip
+from common.safe_yaml import read_yaml
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -22,14 +23,15 @@ from dassl.utils import count_num_param, set_random_seed
 from frozen_clip import FrozenCLIP, Prompts
 from frozen_clip.finite import is_finite
 from frozen_clip.prompts import warn_of_equal
-from trainers.checkpoints import (
+from training.adaptive_batch import LargestParts
+from training.checkpoints import (
     check_settings,
     find_checkpoint,
     load_strictly,
     lookup,
     read_checkpoint,
 )
-from trainers.checks import (
+from training.checks import (
     check_classes,
     check_layers,
     check_per_dataset,
@@ -40,12 +42,10 @@ from trainers.checks import (
     check_tensors,
     cuda_is_used,
 )
-from trainers.method import Method
-from trainers.parts import LargestParts
-from trainers.precision import describe, half_of
-from trainers.public import PublicNames
-from trainers.templates import template_of
-from trainers.yaml_files import read_yaml
+from training.method import Method
+from training.precision import describe, half_of
+from training.published import PublicNames
+from training.templates import template_of
 
 # What a backbone that does not say it was said to be.
 FACTS = ("MODEL.BACKBONE.ACTIVATION", "MODEL.BACKBONE.HEADS")
@@ -147,7 +147,7 @@ class CLIPTrainer(TrainerX):
         self.register_model(self.model_name, learner, self.optim, self.sched)
         self.step = self.plain_step
         if self.cfg.TRAIN.COMPILE:
-            from trainers.compiled import CompiledStep  # late: the compiler is slow to import
+            from training.compiled import CompiledStep  # late: the compiler is slow to import
 
             precision = torch.float32 if self.settings.PREC == "fp32" else self.half
             self.step = CompiledStep(self.plain_step, learner, precision)

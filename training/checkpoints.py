@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from dassl.utils import load_checkpoint
 from frozen_clip.finite import check_finite
-from trainers.public import trainers_of
+from training.published import trainers_of
 
 BEST = "model-best.pth.tar"  # of the epoch that was best on the validation images
 MOST_LINES = 12  # of what disagrees; a file of another kind disagrees in hundreds

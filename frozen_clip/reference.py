@@ -5,9 +5,11 @@ teacher is a pass of its own, nothing is cached or shared, as in the methods' pu
 The tests hold the fast version to its numbers, the benchmark to its time and memory.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from frozen_clip import Edits
 
@@ -21,7 +23,7 @@ def random_clip(
     vision_width: int = 64,
     text_width: int = 64,
     layers: tuple[int, int] = (4, 4),
-) -> nn.Module:
+) -> Any:
     """A small `clip.model.CLIP` whose every tensor matters, biases included."""
     from clip.model import CLIP
 
@@ -44,7 +46,7 @@ def random_clip(
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name != "logit_scale":
-                    parameter += 0.05 * torch.randn_like(parameter)
+                    parameter.add_(0.05 * torch.randn_like(parameter))
             model.token_embedding.weight *= 10
     return model.eval().requires_grad_(False)
 
@@ -54,7 +56,7 @@ def causal_mask(length: int) -> Tensor:
     return torch.full((length, length), float("-inf")).triu(1)
 
 
-def run_block(block: nn.Module, x_NLD: Tensor, mask: Tensor | None) -> Tensor:
+def run_block(block: Any, x_NLD: Tensor, mask: Tensor | None) -> Tensor:
     """One residual block through torch's own multi-head attention."""
     y = block.ln_1(x_NLD).transpose(0, 1)
     attended = block.attn(y, y, y, need_weights=False, attn_mask=mask)[0].transpose(0, 1)
@@ -63,7 +65,7 @@ def run_block(block: nn.Module, x_NLD: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def text(
-    model: nn.Module,
+    model: Any,
     ids_CL: Tensor,
     edits: Edits,
     inserted: int = 0,
@@ -82,7 +84,7 @@ def text(
     return model.ln_final(x)[torch.arange(len(x)), ends] @ model.text_projection
 
 
-def vision(model: nn.Module, images: Tensor, edits: Edits) -> Tensor:
+def vision(model: Any, images: Tensor, edits: Edits) -> Tensor:
     """All rows (N, L, D) behind `ln_post`."""
     visual = model.visual
     patches = visual.conv1(images.type(model.dtype)).flatten(2).transpose(1, 2)
@@ -99,7 +101,7 @@ def vision(model: nn.Module, images: Tensor, edits: Edits) -> Tensor:
 
 
 def features(
-    model: nn.Module, images: Tensor, edits: Edits, k: int, projection: Tensor
+    model: Any, images: Tensor, edits: Edits, k: int, projection: Tensor
 ) -> tuple[Tensor, Tensor]:
     """f and f_r of MMRL and MMRL++; each (N, E), normalised."""
     rows = vision(model, images, edits)
@@ -107,7 +109,7 @@ def features(
     return f, F.normalize(rows[:, 1 : 1 + k].mean(dim=1) @ projection, dim=-1)
 
 
-def mmrl_loss(method: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def mmrl_loss(method: Any, images: Tensor, labels: Tensor) -> Tensor:
     """The loss of an `MMRLMethod` or `MMRLPlusMethod`, written out."""
     model, learner, ids_CL = method.clip.clip, method.learner, method.prompts.ids_CL
     k = len(learner.rep_tokens)

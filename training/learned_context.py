@@ -10,7 +10,7 @@ from torch import Tensor
 
 from frozen_clip import Edits, FrozenCLIP, insert, overwrite
 from frozen_clip.prompts import token_counts, tokenize
-from trainers.checks import check_template
+from training.checks import check_template
 
 MOST_WORDS = 4  # CTX_INIT is for so many learned words at most, in MaPLe and its descendants
 

@@ -1,0 +1,1 @@
+"""What all methods share: trainer, method, precision, checkpoints, templates."""
