@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 import frozen_clip
 import trainers
+import training
 from experiment.machine import device_name
 from experiment.record import versions
 from frozen_clip import FrozenCLIP
@@ -92,6 +93,6 @@ def _bytes(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[bytes | memoryview
 
 def _sources() -> Iterator[bytes]:
     """The code that makes the features."""
-    for package in (frozen_clip, trainers):
+    for package in (frozen_clip, training, trainers):
         for file in sorted(Path(package.__file__).parent.glob("*.py")):
             yield file.read_bytes()
