@@ -1,4 +1,4 @@
-"""Train or test one method on one data set.
+r"""Train or test one method on one data set.
 
     python train.py --root DATA --trainer MMRL --seed 1 \
         --dataset-config-file configs/datasets/caltech101.yaml \

@@ -88,7 +88,8 @@ def likely_encoding(content: bytes, place: int = 0) -> str:
     """A guess for bytes that are not UTF-8 from `place` on, as `iconv` names it."""
     high = [byte > 0x7F for byte in content[place : place + LOOKED_AT]]
     pairs = sum(a and b for a, b in pairwise(high))
-    if pairs * 2 >= sum(high) and _is(content, "gbk"):  # letters of two such bytes each
+    # letters of two such bytes each, and more of them than two accents side by side
+    if sum(high) >= 4 and pairs * 2 >= sum(high) and _is(content, "gbk"):
         return "GBK"
     return "CP1252" if re.search(rb"[\x80-\x9f]", content) else "LATIN1"
 

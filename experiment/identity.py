@@ -22,7 +22,7 @@ from experiment.config import PATHS, default_config, own_part, read_yaml
 from experiment.data_hashes import data_hash
 from experiment.flat import EARLIER, INCIDENTAL, flatten
 from experiment.plugins import described
-from experiment.reader import read_object, read_record
+from experiment.reader import read_object, read_record, replacing
 from experiment.record import RESULTS, holds_checkpoints, write_atomically
 from frozen_clip import file_hash, weights_hash
 
@@ -64,12 +64,15 @@ def planned(cfg: CfgNode, args: Namespace) -> Identity:
     root: of the data, which changes no result as long as `data_hash` is the same
     """
     trained, why = trained_in(args.model_dir) if args.eval_only else (None, None)
+    plugins = described(args.plugin)
+    if trained:
+        check_code(trained, plugins, cfg.TRAINER.NAME, args.model_dir)
     return {
         "eval_only": args.eval_only,
         "load_epoch": args.load_epoch if args.eval_only else None,
         "root": os.path.abspath(cfg.DATASET.ROOT),
         "settings": settings_of(cfg),
-        "plugins": described(args.plugin),
+        "plugins": plugins,
         "weights_hash": weights_hash(cfg.MODEL.BACKBONE.NAME),
         "trained": trained,
         "trained_note": why,
@@ -97,8 +100,19 @@ def trained_in(directory: str) -> tuple[Identity | None, str | None]:
     found = of_training(Path(directory))
     if not found:
         return None, f"{directory} has neither {IDENTITY} nor config.yaml: it does not say"
-    keys = ("settings", "data_hash", "weights_hash", "fingerprint")
+    keys = ("settings", "plugins", "data_hash", "weights_hash", "fingerprint")
     return {key: found.get(key) for key in keys}, None
+
+
+def check_code(trained: Identity, plugins: list[dict], trainer: str, directory: object) -> None:
+    """ValueError where a plugin took the place of a trainer in training, or does so now, alone."""
+    there, now = replacing(trained, trainer), replacing({"plugins": plugins}, trainer)
+    if there is not None and there != now:
+        names = [f"--plugin {', '.join(files)}" if files else "none" for files in (there, now)]
+        raise ValueError(
+            f"the weights in {directory} were trained by another {trainer}: the plugin in its "
+            f"place was {names[0]} then and is {names[1]} now. Give what training was given"
+        )
 
 
 def of_training(folder: Path) -> Identity:
@@ -147,6 +161,7 @@ def fingerprint(identity: Identity) -> str:
         settings.pop(BACKBONE, None)
     parts = [settings, identity["data_hash"], identity["weights_hash"]]
     parts += [identity["eval_only"], identity["load_epoch"]]
+    parts += [plugin["sha256"] for plugin in identity["plugins"]]
     parts += [trained.get("fingerprint") or trained or identity["checkpoint_hash"]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from pathlib import Path
 from typing import Any, NoReturn
 
 from experiment.exact import exact_metrics
@@ -37,6 +38,15 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ValueError("it does not hold an object")
     return record
+
+
+def replacing(identity: dict[str, Any], trainer: str) -> list[str] | None:
+    """Names of the plugins that took the place of our trainer; None where that is not known."""
+    plugins = identity.get("plugins")
+    if not isinstance(plugins, list):
+        return None
+    own = [p for p in plugins if isinstance(p, dict) and trainer in (p.get("replaces") or ())]
+    return sorted(Path(str(plugin.get("file"))).name for plugin in own)
 
 
 def _refuse(constant: str) -> NoReturn:

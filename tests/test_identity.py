@@ -44,7 +44,7 @@ def test_a_record_says_what_was_run(run, toy):
 
 def test_a_test_says_what_it_tested(run, toy, tmp_path):
     trained, record = record_of(run), evaluated(toy, run, tmp_path / "e")
-    keys = ("settings", "data_hash", "weights_hash", "fingerprint")
+    keys = ("settings", "plugins", "data_hash", "weights_hash", "fingerprint")
     assert record["trained"] == {key: trained[key] for key in keys}
     assert record["checkpoint_hash"] == file_hash(run / LEARNER / "model.pth.tar-2")
     assert (tmp_path / "e" / record["checkpoint"]["file"]).samefile(

@@ -18,6 +18,9 @@ from experiment import siblings
 from experiment.config import default_config
 from experiment.plugins import REGISTRIES, import_plugins
 from tests.toy_run import REPO, command
+from tools.predict.runs import read_run
+from tools.results.alike import among_seeds
+from tools.results.runs import read_run as read_result
 
 REGISTERED = """
 from dassl.engine import TRAINER_REGISTRY, TrainerX
@@ -340,3 +343,36 @@ def test_what_a_plugin_takes_for_granted_is_said(how, says, toy, tmp_path, capsy
 def test_another_error_of_a_plugin_keeps_its_traceback(toy, tmp_path):
     with pytest.raises(KeyError):
         train.main(other(toy, tmp_path, "\n        {}['b']"))
+
+
+def test_weights_are_tested_by_the_trainer_that_learned_them(toy, tmp_path, capsys):
+    """In place of ours, with an inference of its own; its weights are not ours to test."""
+    text = """
+from dassl.engine import TRAINER_REGISTRY
+from trainers.coop import CoOp as Ours
+
+@TRAINER_REGISTRY.register()
+class CoOp(Ours):
+    def model_inference(self, images):
+        scores = super().model_inference(images)
+        return scores.new_tensor([0.0, 0.0, 1.0]).expand_as(scores)
+"""
+    file = written(tmp_path, {"turned.py": text}) / "turned.py"
+    assert train.main(command(toy, "CoOp", tmp_path / "ours")) == 0
+    both = [command(toy, "CoOp", tmp_path / name) for name in ("tested", "again")]
+    tests = ("--eval-only", "--model-dir", str(tmp_path / "ours"))
+    assert train.main([*tests, *both[0]]) == 0
+    capsys.readouterr()
+    assert train.main([*tests, "--plugin", str(file), *both[1]]) == 2
+    assert "were trained by another CoOp: the plugin in its place was none then" in (
+        capsys.readouterr().err
+    )
+    theirs = command(toy, "CoOp", tmp_path / "theirs", "--plugin", str(file))
+    assert train.main(theirs) == 0
+    records = [json.loads((tmp_path / n / "results.json").read_text()) for n in ("ours", "theirs")]
+    assert [row["correct"] for row in records[1]["per_class"]] == [0, 0, 3]
+    assert records[0]["fingerprint"] != records[1]["fingerprint"]
+    with pytest.raises(ValueError, match=r"was --plugin turned\.py then and is none now"):
+        read_run(tmp_path / "theirs", None, None, (), ())
+    runs = [read_result(tmp_path / name) for name in ("ours", "theirs")]
+    assert any("plugin in place of ours" in line for line in among_seeds(runs))

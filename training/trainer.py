@@ -219,11 +219,18 @@ class CLIPTrainer(TrainerX):
         self.evaluator.reset()
         print(f"Evaluate on the *{split}* set")
         parts = LargestParts(self.device)
+        # a trainer that is built on one of ours may override it, as Dassl's trainers do
+        infers = type(self).model_inference is not CLIPTrainer.model_inference
         with self.autocast():
-            w = self.text_features()
+            w = None if infers else self.text_features()
             for batch, whole in self._batches(loader, split):
                 images, labels = self.parse_batch_test(batch)
-                logits = parts(lambda part: self.method.classify(part, w, self.seen), images)
+                logits = parts(
+                    self.model_inference
+                    if infers
+                    else lambda part: self.method.classify(part, w, self.seen),
+                    images,
+                )
                 self.evaluator.process(*whole((logits, labels)))
         results = self.evaluator.evaluate()
         for name, value in results.items():

@@ -13,7 +13,8 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from experiment.config import default_config, merge_file, set_key
 from experiment.flat import EARLIER
-from experiment.plugins import check_registered
+from experiment.identity import check_code, of_training
+from experiment.plugins import check_registered, described
 from experiment.record import CLASSES
 from training.templates import template_of
 from training.trainer import CLIPTrainer
@@ -40,6 +41,7 @@ def read_run(
 
     Raises FileNotFoundError or ValueError that says what is missing.
     """
+    plugins = list(plugins)
     cfg = default_config(plugins, plugin_paths)
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(
@@ -52,6 +54,7 @@ def read_run(
     if root is not None:
         cfg.DATASET.ROOT = root
     trainer = _trainer(cfg.TRAINER.NAME)
+    check_code(of_training(folder), described(plugins), cfg.TRAINER.NAME, folder)
     has_sentence = trainer.template is CLIPTrainer.template
     if (folder / CLASSES).is_file():
         own, template = _read_classes(folder / CLASSES)

@@ -88,7 +88,9 @@ def _costs(task: Task) -> Section:
         if run.record
     ]
     if not records:
-        return Section("Cost", ["No run recorded parameters, time or memory."])
+        return Section(
+            "Cost", ["No run in a protocol's folders recorded parameters, time or memory."]
+        )
     text = (
         "Trained parameters, time and peak memory (of the GPU; without one of the whole process): "
         "median over runs, below it lowest – highest. Times depend on data set and shots: compare "

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from experiment.flat import INCIDENTAL
+from experiment.reader import replacing
 from tools.results.heads import setting_text
 from tools.results.names import dataset_of
 from tools.results.places import natural_key
@@ -123,7 +124,8 @@ def _facts(run: Run) -> dict[str, str]:
 
 
 def _relevant(run: Run) -> dict[str, str]:
-    return _without_name(dict(run.settings), run.record.get("weights_hash"))
+    facts = _without_name(dict(run.settings), run.record.get("weights_hash"))
+    return facts | _code(run.record, run.trainer)
 
 
 def _of_training(run: Run) -> dict[str, str]:
@@ -133,7 +135,13 @@ def _of_training(run: Run) -> dict[str, str]:
     if not isinstance(settings, dict):
         return {}
     texts = {key: setting_text(value) for key, value in settings.items()}
-    return _without_name(texts, trained.get("weights_hash"))
+    return _without_name(texts, trained.get("weights_hash")) | _code(trained, run.trainer)
+
+
+def _code(identity: dict, trainer: str | None) -> dict[str, str]:
+    """Which plugin took the place of the trainer, if that is known."""
+    plugins = replacing(identity, trainer or "")
+    return {} if plugins is None else {"plugin in place of ours": ", ".join(plugins) or "none"}
 
 
 def _without_name(settings: dict[str, str], weights: object) -> dict[str, str]:
