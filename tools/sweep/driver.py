@@ -21,6 +21,7 @@ from tools.sweep.status import DONE, FAILED, RUNNING, failures, look, name, tabl
 from tools.sweep.worker import Worker
 
 HEARTBEAT = 10.0  # seconds without a line after which one says how far it is; more as time goes on
+ENDING = 10.0  # seconds that workers are waited for, once nothing is left to do
 
 
 def watch(books: Books, runs: Sequence[Run], place: Place, came: Sequence[int] = ()) -> int:
@@ -152,7 +153,9 @@ def run_here(
     with _listening() as came, owner() as held:
         worker = Worker(books.output, runs, books.generation(), retries, owner=held)
         workers = LocalWorkers(held / "submitit", worker, envs[: len(runs)])
-        return watch(books, runs, Here(workers), came)
+        code = watch(books, runs, Here(workers), came)
+        _sleep(ENDING, lambda: came or not workers.alive())  # a worker ends after its last run has
+        return code
 
 
 def run_on_slurm(books: Books, runs: Sequence[Run], retries: int, jobs: SlurmJobs) -> int:
