@@ -25,8 +25,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiment.command import Parser, path, piped
-from experiment.exact import METRICS
+from run.command import Parser, path, piped
+from run.exact import METRICS
 from tools.results.against import differences, find_method
 from tools.results.cells import Measure
 from tools.results.experiments import (

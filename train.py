@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dassl.utils.collectives import barrier
 from dassl.utils.distributed import is_main, processes, report, world_size
-from experiment.command import Parser, piped, printing_stops_nothing
+from run.command import Parser, piped, printing_stops_nothing
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -81,10 +81,10 @@ def exit_code(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
-    from experiment.config import build_config  # late: --help must not wait for torch
-    from experiment.identity import planned
-    from experiment.lock import output_lock
-    from experiment.record import missing_folders, remove_empty
+    from run.config import build_config  # late: --help must not wait for torch
+    from run.identity import planned
+    from run.lock import output_lock
+    from run.record import missing_folders, remove_empty
 
     cfg, notes = build_config(args)
     check_data(cfg)
@@ -109,8 +109,8 @@ def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> 
     from dassl.utils import Logger, set_random_seed, setup_logger
     from dassl.utils.determinism import deterministic
     from dassl.utils.stopping import Stopped
-    from experiment.config import own_part
-    from experiment.plugin_faults import plugin_faults
+    from run.config import own_part
+    from run.plugin_faults import plugin_faults
 
     logger = setup_logger(cfg.OUTPUT_DIR) if is_main() else Logger()
     trainer = None
@@ -135,7 +135,7 @@ def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> 
 
 def check_places(args: argparse.Namespace, cfg, output: Path) -> None:
     """What can be said of the run's folders before anything is written."""
-    from experiment.record import check_output, check_resume
+    from run.record import check_output, check_resume
 
     check_output(output)
     if not args.eval_only:
@@ -145,7 +145,7 @@ def check_places(args: argparse.Namespace, cfg, output: Path) -> None:
 def check_data(cfg) -> None:
     """Let the data set say what is missing before anything is written or printed."""
     from dassl.data.datasets import DATASET_REGISTRY
-    from experiment.plugins import check_registered
+    from run.plugins import check_registered
 
     check_registered(DATASET_REGISTRY, cfg.DATASET.NAME, "data set (DATASET.NAME)")
     check_present = getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "check_present", None)
@@ -155,8 +155,8 @@ def check_data(cfg) -> None:
 
 def check_same(args: argparse.Namespace, cfg, identity: dict) -> None:
     """ValueError if the folder of the run, or of the one it continues, holds another run."""
-    from experiment.identity import check_continues, default_settings
-    from experiment.record import holds_checkpoints
+    from run.identity import check_continues, default_settings
+    from run.record import holds_checkpoints
 
     output = Path(cfg.OUTPUT_DIR)
     defaults = cache(lambda: default_settings(args.plugin, args.plugin_path))
@@ -168,8 +168,8 @@ def check_same(args: argparse.Namespace, cfg, identity: dict) -> None:
 
 def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
     from dassl.utils import collect_env_info
-    from experiment.config import repeated
-    from experiment.plugins import described
+    from run.config import repeated
+    from run.plugins import described
 
     print("** Arguments **")
     for name, value in sorted(vars(args).items()):
@@ -193,7 +193,7 @@ def prepare(args: argparse.Namespace, cfg):
     """The trainer, built, with the weights that it is to test, and what run this is; nothing is
     written."""
     from dassl.engine import build_trainer
-    from experiment.identity import identity_of
+    from run.identity import identity_of
 
     trainer = build_trainer(cfg)
     if args.eval_only:
@@ -205,17 +205,17 @@ def prepare(args: argparse.Namespace, cfg):
 
 def execute(trainer, args: argparse.Namespace, cfg, identity: dict, start: float) -> None:
     """Test or train, and leave the record of it."""
-    from experiment.config import own_part
-    from experiment.details import details
-    from experiment.identity import write_identity
-    from experiment.record import (
+    from run.config import own_part
+    from run.details import details
+    from run.identity import write_identity
+    from run.record import (
         forget_results,
         holds_checkpoints,
         write_classes,
         write_config,
         write_results,
     )
-    from experiment.watch import RunWatch
+    from run.watch import RunWatch
 
     watch, output = RunWatch(trainer, start), Path(cfg.OUTPUT_DIR)
     writes = is_main()

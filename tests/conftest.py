@@ -27,7 +27,7 @@ def ctrl_c():
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
     """A folder with colored_shapes/, narrow.pt and wide.pt."""
-    from tests import toy_run
+    from tests.helpers import toy_run
 
     folder = tmp_path_factory.mktemp("toy")
     toy_run.write_pictures(folder)
@@ -39,7 +39,7 @@ def toy(tmp_path_factory):
 def runs(toy, tmp_path_factory):
     """Run folders by trainer and options, each trained when it is first asked for."""
     import train
-    from tests.toy_run import SAVE, command
+    from tests.helpers.toy_run import SAVE, command
 
     root, made = tmp_path_factory.mktemp("runs"), {}
 
@@ -57,7 +57,7 @@ def runs(toy, tmp_path_factory):
 def trained(toy, tmp_path):
     """A finished run of MMRL of two epochs that kept both."""
     import train
-    from tests.toy_run import command
+    from tests.helpers.toy_run import command
 
     output = tmp_path / "run"
     assert train.main(command(toy, "MMRL", output, opts=("TRAIN.CHECKPOINT_FREQ", "1"))) == 0

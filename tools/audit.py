@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiment.command import Parser, guarded, piped
+from run.command import Parser, guarded, piped
 
 # Findings that cannot be mended here: id -> why. Anything else is to be mended by an update.
 KNOWN: dict[str, str] = {}

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint, what_it_is
-from experiment.command import Parser, guarded, path, piped, printing_stops_nothing
-from experiment.config import default_config, read_yaml
 from frozen_clip.finite import check_finite
+from run.command import Parser, guarded, path, piped, printing_stops_nothing
+from run.config import default_config, read_yaml
 from training.checkpoints import find_checkpoint, plain_tensors
 from training.published import PublicNames, State, public_names, trainers_of
 

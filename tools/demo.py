@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiment.command import Parser, guarded, piped, printing_stops_nothing
+from run.command import Parser, guarded, piped, printing_stops_nothing
 from tools.sweep import cli as sweep
 from tools.sweep.protocols import trainer_named
 

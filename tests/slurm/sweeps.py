@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.helpers.toy_run import REPO
 from tests.slurm.cluster import wait_for
 from tests.slurm.jobs import SIGNAL_DELAY
-from tests.toy_run import REPO
 from tools.sweep.books import Books
 
 EPOCHS, BATCHES = 30, 6

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import submitit
 
+from tests.helpers.toy_run import REPO
 from tests.slurm.cluster import CPUS, ask, processes_of, wait_for
 from tests.slurm.jobs import SIGNAL_DELAY, Nap, kill, notes, restarts, sbatch, state
-from tests.toy_run import REPO
 
 pytestmark = pytest.mark.slurm
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")

@@ -8,10 +8,10 @@ from functools import cache
 import pytest
 import torch
 
+from tests.house.test_survival import outcome
 from tests.slurm.cluster import CPUS, ask, wait_for
 from tests.slurm.jobs import kill, restarts, run_out_of_time, sbatch, state
 from tests.slurm.sweeps import BATCHES, EPOCHS, LONG, Sweep, finish, tool
-from tests.test_survival import outcome
 from tools.sweep.books import Books
 from tools.sweep.worker import POLL
 

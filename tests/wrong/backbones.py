@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from frozen_clip import described, reference
-from tests import feature_models
-from tests.hostile import Hostile
+from tests.helpers import feature_models
+from tests.helpers.hostile import Hostile
 from tests.wrong import Wrong
 
 OPEN_CLIP = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tests.toy_run import REPO
+from tests.helpers.toy_run import REPO
 from tests.wrong import Wrong, file
 
 PAGE = "<!DOCTYPE html><title>Quota exceeded</title>"

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from experiment.command import Parser, guarded, path, piped, positive, printing_stops_nothing
+from run.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 
 REPO = Path(__file__).parents[2]
 SIZES = ((10, 4), (50, 4), (100, 8), (500, 8))  # classes, batch
@@ -148,7 +148,7 @@ def measure_all(args: argparse.Namespace) -> None:
 
     import torch
 
-    from experiment.machine import device_name
+    from run.machine import device_name
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and "fp16" in args.precisions:

@@ -29,7 +29,7 @@ import numpy as np
 import yaml
 from tabulate import tabulate
 
-from experiment.command import Parser, guarded, path, piped, positive, printing_stops_nothing
+from run.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 from tools.data.catalogue import catalogue
 from tools.sweep.books import Books
 from tools.sweep.driver import run_here

@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from experiment.command import Parser, guarded, path, piped, positive, printing_stops_nothing
+from run.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 from tools.data.catalogue import Entry, catalogue, find_entry
 
 

@@ -16,7 +16,7 @@ from os.path import expanduser
 from pathlib import Path
 
 from common.text_files import read_text
-from experiment.command import Parser, guarded, path, piped
+from run.command import Parser, guarded, path, piped
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

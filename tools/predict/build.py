@@ -15,8 +15,8 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.utils.devices import pick_device
-from experiment.values import check_values
 from frozen_clip import FrozenCLIP
+from run.values import check_values
 from tools.predict.classifier import Classifier
 from tools.predict.runs import Run, read_run
 from tools.predict.text_cache import TextCache

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from dassl.utils.images import IMAGE_FORMATS
-from experiment.record import versions
 from frozen_clip.finite import is_finite
+from run.record import versions
 from tools.predict.classifier import Classifier
 from tools.predict.export_readme import readme
 

@@ -11,11 +11,11 @@ from common.advice import move_aside
 from common.text_files import read_text
 from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
-from experiment.config import default_config, merge_file, set_key
-from experiment.flat import EARLIER
-from experiment.identity import check_code, of_training
-from experiment.plugins import check_registered, described
-from experiment.record import CLASSES
+from run.config import default_config, merge_file, set_key
+from run.flat import EARLIER
+from run.identity import check_code, of_training
+from run.plugins import check_registered, described
+from run.record import CLASSES
 from training.templates import template_of
 from training.trainer import CLIPTrainer
 

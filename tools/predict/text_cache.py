@@ -16,10 +16,10 @@ from yacs.config import CfgNode
 import frozen_clip
 import trainers
 import training
-from experiment.machine import device_name
-from experiment.record import versions
 from frozen_clip import FrozenCLIP
 from frozen_clip.finite import is_finite
+from run.machine import device_name
+from run.record import versions
 from tools.predict.runs import Run
 
 FOLDER = "text_features"

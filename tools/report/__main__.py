@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiment.command import Parser, guarded, path, piped
+from run.command import Parser, guarded, path, piped
 from tools.results import Measure, find_runs
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.safe_yaml import read_yaml
-from experiment.flat import EARLIER, INCIDENTAL, flatten
+from run.flat import EARLIER, INCIDENTAL, flatten
 from tools.results import Run
 from tools.results.places import natural_key
 

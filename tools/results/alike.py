@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from experiment.flat import INCIDENTAL
-from experiment.reader import replacing
+from run.flat import INCIDENTAL
+from run.reader import replacing
 from tools.results.heads import setting_text
 from tools.results.names import dataset_of
 from tools.results.places import natural_key

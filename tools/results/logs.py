@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from experiment.exact import exact_metrics
+from run.exact import exact_metrics
 
 _FIELDS = ("total", "correct", "accuracy", "error", "macro_f1")
 _COUNT = re.compile(r"\* (total|correct): ([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,18})")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from common.safe_yaml import read_yaml
-from experiment.flat import flatten
-from experiment.reader import read_record
+from run.flat import flatten
+from run.reader import read_record
 from tools.results.heads import Head, read_head, setting_text
 from tools.results.logs import LogResult, read_log
 from tools.results.places import is_seed, natural_key, place_of

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from clip.model import CLIP
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from experiment.command import Parser, guarded, path, piped, positive, printing_stops_nothing
+from run.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 from tools.small_clip import weights
 from tools.small_clip.evaluate import GROUPS, TEMPLATE, accuracy, report
 from tools.small_clip.pictures import augment, draw_pool

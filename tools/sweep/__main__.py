@@ -2,7 +2,7 @@
 
 import sys
 
-from experiment.command import piped
+from run.command import piped
 from tools.sweep.cli import main
 
 if __name__ == "__main__":

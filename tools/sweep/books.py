@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from experiment.lock import lock_holder, output_lock
-from experiment.reader import read_record
+from run.lock import lock_holder, output_lock
+from run.reader import read_record
 from tools.sweep.protocols import Run
 
 LOG, STATE = "output.log", "state.json"

@@ -20,7 +20,7 @@ import time
 from functools import partial
 from os.path import expanduser
 
-from experiment.command import Parser, guarded, path, positive, printing_stops_nothing
+from run.command import Parser, guarded, path, positive, printing_stops_nothing
 from tools.sweep.books import Books
 from tools.sweep.compare import compared
 from tools.sweep.protocols import PARTS, PROTOCOLS, REPO, Request, Run, expand

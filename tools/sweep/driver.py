@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiment.lock import output_lock
+from run.lock import output_lock
 from tools.report.costs import clock
 from tools.sweep.books import Books
 from tools.sweep.child import LISTEN, STOPPED

@@ -24,13 +24,13 @@ import train
 from common.safe_yaml import read_yaml
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.engine import TRAINER_REGISTRY
-from experiment.config import build_config
-from experiment.data_hashes import data_hash
-from experiment.flat import flatten
-from experiment.identity import another, default_settings, differences, held, settings_of
-from experiment.plugins import check_registered, described
-from experiment.record import RESULTS
 from frozen_clip import weights_file, weights_hash
+from run.config import build_config
+from run.data_hashes import data_hash
+from run.flat import flatten
+from run.identity import another, default_settings, differences, held, settings_of
+from run.plugins import check_registered, described
+from run.record import RESULTS
 from training.checks import check_layers
 from training.trainer import CLIPTrainer
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from experiment.lock import lock_holder
+from run.lock import lock_holder
 from tools.sweep.books import Books, Claim, State
 from tools.sweep.child import INTERRUPTED, STOPPED, Children, command
 from tools.sweep.protocols import Run

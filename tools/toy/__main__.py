@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from experiment.command import Parser, guarded, path, piped, positive, printing_stops_nothing
+from run.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 from tools.toy.dataset import COUNTS, SHIFT, write_dataset
 
 

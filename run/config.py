@@ -1,0 +1,285 @@
+"""The config of a run, from the engine's defaults to the last `KEY VALUE` of the command.
+
+Later ones win:
+
+    engine defaults < each trainer's `add_config` < data set YAML < trainer YAML
+    < `per_dataset.yaml` beside it, by TASK and data set < flags < KEY VALUE ...
+"""
+
+import difflib
+import os
+from argparse import Namespace
+from collections.abc import Iterable
+from functools import cache, reduce
+from itertools import pairwise
+from operator import getitem
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from common.punctuation import instead
+from common.safe_yaml import Plain, read_as_written, read_yaml
+from dassl.config import clean_cfg, get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
+from run.flat import EARLIER, flatten
+from run.plugins import check_registered, import_plugins, told
+from run.typed import typed
+
+PATHS = {
+    *("OUTPUT_DIR", "RESUME", "DATASET.ROOT", "DATASET.PATH"),
+    *("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS"),
+}
+FLAG_KEYS = {
+    "root": "DATASET.ROOT",
+    "output_dir": "OUTPUT_DIR",
+    "resume": "RESUME",
+    "seed": "SEED",
+    "source_domains": "DATASET.SOURCE_DOMAINS",
+    "target_domains": "DATASET.TARGET_DOMAINS",
+    "transforms": "INPUT.TRANSFORMS",
+    "trainer": "TRAINER.NAME",
+    "backbone": "MODEL.BACKBONE.NAME",
+    "head": "MODEL.HEAD.NAME",
+    "train_epoch": "OPTIM.MAX_EPOCH",
+}
+
+
+def default_config(plugins: Iterable[str] = (), paths: Iterable[str] = ()) -> CfgNode:
+    """All keys that exist, with their defaults; registers every trainer and data set.
+
+    plugins: files from elsewhere that are to be registered too
+    paths: folders that their imports look into first
+    """
+    cfg = get_cfg_default()
+    _extend(cfg, plugins, paths)
+    return cfg
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add what another train.py's config lacks for the trainers and data sets, and register these.
+
+    That train.py does not read `per_dataset.yaml`: values that differ from it are refused.
+    """
+    _extend(cfg)
+    cfg.INPUT.EXIF_ORIENTATION = "ignore"  # that train.py does not ask the dataset
+    cfg.PER_DATASET = True  # False: values other than those of per_dataset.yaml are meant
+
+
+def _extend(cfg: CfgNode, plugins: Iterable[str] = (), paths: Iterable[str] = ()) -> None:
+    cfg.DEVICE = "auto"  # cpu, cuda, cuda:N, mps, xpu or xpu:N; auto: the accelerator, else cpu
+    cfg.TASK = ""  # the protocol: B2N, FS or CD
+    cfg.TRAIN.COMPILE = False  # True: torch.compile for training steps; on CUDA as graphs
+    cfg.INPUT.EXIF_ORIENTATION = "auto"  # apply or ignore; auto: as the class of the dataset says
+    cfg.DETERMINISTIC = False  # True: ask torch for deterministic algorithms
+    cfg.MODEL.BACKBONE.ACTIVATION = ""  # of a CLIP that does not say it: quick_gelu or gelu
+    cfg.MODEL.BACKBONE.HEADS = []  # likewise: attention heads of the vision and the text tower
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
+    cfg.DATASET.PATH = ""  # ImageFolder: the folder of pictures
+    cfg.DATASET.TEMPLATE = ""  # replaces the data set's own sentence, e.g. 'a photo of a {}.'
+    cfg.TEST.SAVE_PREDICTIONS = False  # write predictions.csv: the answer to every test picture
+    for module in import_plugins(plugins, paths):
+        if hasattr(module, "add_config"):
+            told(Path(module.__file__), module.add_config, cfg)
+
+
+def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
+    """The frozen config of a command line, and a line for each key `per_dataset.yaml` set.
+
+    Raises ValueError or FileNotFoundError that names the file or flag, the key and, where
+    there is one, the key that was probably meant.
+    """
+    from run.values import check_values  # late: upstream's engine has no such tables
+
+    cfg = default_config(getattr(args, "plugin", ()), getattr(args, "plugin_path", ()))
+    if args.trainer:  # before its keys are missed
+        check_registered(TRAINER_REGISTRY, args.trainer, "trainer (--trainer)")
+    for file in (args.dataset_config_file, args.config_file):
+        if file:
+            merge_file(cfg, Path(file))
+    final = _with_command_line(cfg.clone(), args)  # TASK and the data set may stand there
+    notes = []
+    if args.config_file:
+        table = Path(args.config_file).parent / "per_dataset.yaml"
+        notes = merge_per_dataset(cfg, table, final.TASK, final.DATASET.NAME)
+    cfg = _with_command_line(cfg, args)
+    check_registered(TRAINER_REGISTRY, cfg.TRAINER.NAME, "trainer (--trainer)")
+    if args.config_file:
+        check_whose(cfg, Path(args.config_file))
+    check_values(cfg)
+    if cfg.INPUT.EXIF_ORIENTATION == "auto":
+        cfg.INPUT.EXIF_ORIENTATION = _trained_orientation(cfg, args) or orientation_of(
+            cfg.DATASET.NAME
+        )
+    cfg.freeze()
+    return cfg, notes
+
+
+def _trained_orientation(cfg: CfgNode, args: Namespace) -> str | None:
+    """How the run whose weights are to be tested saw the images of this dataset, if it says so."""
+    file = Path(args.model_dir or "") / "config.yaml"
+    if not (args.eval_only and args.model_dir and file.is_file()):
+        return None
+    trained = EARLIER | dict(flatten(read_yaml(file)))
+    same = trained.get("DATASET.NAME") == cfg.DATASET.NAME
+    found = trained["INPUT.EXIF_ORIENTATION"]
+    return found if same and found in ("apply", "ignore") else None
+
+
+def orientation_of(dataset: str) -> str:
+    """What INPUT.EXIF_ORIENTATION auto means for a dataset: `ignore` unless its class says so."""
+    known = dataset in DATASET_REGISTRY.registered_names()  # which is checked later
+    return getattr(known and DATASET_REGISTRY.get(dataset), "exif_orientation", "ignore")
+
+
+def _with_command_line(cfg: CfgNode, args: Namespace) -> CfgNode:
+    for flag, key in FLAG_KEYS.items():
+        value = getattr(args, flag, None)
+        if value is not None:
+            set_key(cfg, key, value, f"--{flag.replace('_', '-')}")
+    check_tail(args)
+    for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
+        plain = Plain(text) if isinstance(text, str) and text else text
+        set_key(cfg, key, plain, "the command line")
+    return cfg
+
+
+def check_tail(args: Namespace) -> None:
+    """ValueError for a tail that is not KEY VALUE ..., which says what it seems to be instead."""
+    flags = {f"--{name.replace('_', '-')}" for name in vars(args)} | {"--debug", "--help"}
+    for before, word in pairwise(["the options", *args.opts]):
+        if not isinstance(word, str):  # Python gives values, too
+            continue
+        flag = word.partition("=")[0]
+        if flag in flags:
+            raise ValueError(
+                f"{flag} must stand before the first KEY VALUE, which is {args.opts[0]} here"
+            )
+        if word.startswith("--"):
+            near = _near(flag, flags) or "there is none like it."
+            raise ValueError(f"unknown flag {flag!r}; {near} See python train.py --help")
+        if word[:1] in ("'", '"') and word.count(word[0]) == 1 and " " not in word:
+            raise ValueError(
+                f"{before}: a value with spaces was cut into words at {word}; put it into a YAML "
+                "file of your own, which train.py takes as --config-file or "
+                "--dataset-config-file, and scripts take in place of a data set's name; quotes in "
+                "OPTS do not hold it together"
+            )
+    for key in args.opts[::2]:
+        if "=" in key:
+            raise ValueError(f"{key!r} must be written with a space: {key.replace('=', ' ', 1)}")
+    if len(args.opts) % 2:
+        raise ValueError(
+            f"the options at the end must be pairs KEY VALUE, but {args.opts[-1]!r} stands alone: "
+            "give every key a value"
+        )
+
+
+def repeated(args: Namespace) -> list[str]:
+    """A line for each key that a command gives several values, by a flag and KEY VALUE ..."""
+    flags = ((key, getattr(args, flag, None)) for flag, key in FLAG_KEYS.items())
+    values: dict[str, list[str]] = {key: [str(value)] for key, value in flags if value is not None}
+    for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
+        values.setdefault(key, []).append(str(text))
+    return [
+        f"{key} is given as {', then '.join(texts)}: the last one counts"
+        for key, texts in values.items()
+        if len(set(texts)) > 1
+    ]
+
+
+def own_part(cfg: CfgNode) -> CfgNode:
+    """The config without the nodes of other trainers: what a run prints and saves."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    node = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "node", cfg.TRAINER.NAME)
+    if node.upper() in map(str.upper, cfg.TRAINER):  # a plugin may use another trainer's node
+        clean_cfg(cfg, node)
+    return cfg
+
+
+def merge_file(cfg: CfgNode, file: Path) -> None:
+    """Merge a YAML file; its keys must exist."""
+    if not file.is_file():
+        folder = file if file.is_dir() else file.parent
+        near = sorted(f.name for f in folder.glob("*.yaml"))
+        there = f"choose from those in {folder}: {', '.join(near)}" if near else "give a YAML file"
+        raise FileNotFoundError(f"there is no config file {file}; {there}")
+    for key, value in flatten(read_as_written(file)):
+        set_key(cfg, key, value, str(file))
+
+
+def check_whose(cfg: CfgNode, file: Path) -> None:
+    """ValueError where a file has settings of other trainers and none of the one that is asked."""
+    node = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "node", None)
+    settings = read_yaml(file).get("TRAINER") or {}
+    theirs = [name for name in settings if isinstance(cfg.TRAINER.get(name), CfgNode)]
+    if node and theirs and not any(cfg.TRAINER[n] is cfg.TRAINER[node] for n in theirs):
+        raise ValueError(
+            f"{file} has settings of another trainer, TRAINER.{theirs[0]}; {cfg.TRAINER.NAME} "
+            f"takes those in TRAINER.{node}: give --config-file a file that has them, or --trainer "
+            "the method that the file is for"
+        )
+
+
+def merge_per_dataset(cfg: CfgNode, table: Path, task: str, dataset: str) -> list[str]:
+    """Merge the entry for a protocol and data set, if the table has one; a line per key."""
+    if not table.is_file():
+        return []
+    tree = read_as_written(table)
+    for level in (task, dataset):
+        tree = tree.get(level, {})
+        if not isinstance(tree, dict):
+            raise ValueError(f"{table}: expected keys and values below {level}, not {tree!r:.80}")
+    for key, value in tree.items():
+        set_key(cfg, key, value, str(table))
+    leaves = dict(flatten(cfg))
+    return [f"{key} = {leaves[key]} (from {table}, {task}, {dataset})" for key in tree]
+
+
+def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
+    """Set one dotted key; ValueError for a key or type that does not exist."""
+    leaves = dict(flatten(cfg))
+    first = value[0] if isinstance(value, list) and value else value
+    where = f"{source}, line {first.line}" if getattr(first, "line", None) else source
+    if key not in leaves:
+        raise ValueError(_no_leaf(cfg, key, value, where))
+    default = leaves[key]
+    try:
+        found = typed(value, default, loose=_own_types().get(key) is not type(default))
+    except ValueError as error:
+        has = "has no value" if value in ("", None) else f"cannot be {value!r:.80}"
+        raise ValueError(f"{key} {has} (from {where}): {error}") from error
+    if key in PATHS:
+        found = os.path.expanduser(found)
+    *nodes, name = key.split(".")
+    reduce(getitem, nodes, cfg)[name] = found
+
+
+def _no_leaf(cfg: CfgNode, key: str, value: object, where: str) -> str:
+    leaves = dict(flatten(cfg))
+    below = [leaf for leaf in leaves if leaf.startswith(f"{key}.")]
+    if not below:
+        hint = instead(key) or _near(key, leaves) or "see the keys that every run prints"
+        room, *nodes = key.split(".")
+        if room == "TRAINER" and len(nodes) > 1 and nodes[0] not in cfg.TRAINER:
+            hint += f" (no file that was loaded adds TRAINER.{nodes[0]}: see docs/PLUGINS.md)"
+        return f"unknown config key {key!r} in {where}; {hint}"
+    if value in ("", None):
+        return (
+            f"{key} in {where} has nothing below it: leave it out, or give keys such as {below[0]}"
+        )
+    hint = instead(str(value)) or f"give keys below it, such as {below[0]}"
+    return f"{key} holds keys, not {value!r:.80} (from {where}): {hint}"
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    by_capitals = {name.upper(): name for name in known}
+    close = difflib.get_close_matches(word.upper(), by_capitals, n=1, cutoff=0.6)
+    return f"did you mean {by_capitals[close[0]]}?" if close else ""
+
+
+@cache
+def _own_types() -> dict[str, type]:
+    """Of the keys that are there without plugins."""
+    return {key: type(value) for key, value in flatten(default_config())}

@@ -1,0 +1,121 @@
+"""Settings of every method for other backbones than ViT-B/16, and how they count layers."""
+
+import re
+from functools import cache
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from frozen_clip import FrozenCLIP, reference
+from run.config import read_yaml
+from run.flat import flatten
+from tests.helpers.toy_run import REPO, build, command, config
+from tools.sweep.protocols import known_methods
+from trainers import cocoop, coop, ivlp, maple, mmrl, mmrl_plus
+from training.learned_context import Context
+
+FOLDER = REPO / "configs" / "trainers"
+# name of the YAML: of OpenAI; widths of vision and text, joint space, layers, pixels
+BACKBONES = {
+    "vit_b32": ("ViT-B/32", 768, 512, 512, (12, 12), 224),
+    "vit_l14": ("ViT-L/14", 1024, 768, 768, (24, 12), 224),
+    "vit_l14_336": ("ViT-L/14@336px", 1024, 768, 768, (24, 12), 336),
+}
+UPPER = [-7, -6, -5, -4, -3, -2, -1]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("method", known_methods())
+def test_yaml_differs_from_that_of_vit_b16_in_the_backbone_alone(method, backbone):
+    name, *_, pixels = BACKBONES[backbone]
+    file = FOLDER / method / f"{backbone}.yaml"
+    original = re.match(r"# As (.*), for this backbone\.", file.read_text())[1]
+    ours, theirs = (dict(flatten(read_yaml(f))) for f in (file, file.with_name(original)))
+    differ = {key: value for key, value in ours.items() if theirs[key] != value}
+    assert ours.keys() == theirs.keys()
+    assert differ.pop("MODEL.BACKBONE.NAME") == name
+    assert differ.pop("INPUT.SIZE", [224, 224]) == [pixels, pixels]
+    assert all(key.endswith(".REP_LAYERS") and value == UPPER for key, value in differ.items())
+    config("--trainer", method, "--config-file", str(file))
+
+
+@cache
+def deep() -> FrozenCLIP:
+    """A CLIP whose towers have other depths, as those of ViT-L/14."""
+    return FrozenCLIP(reference.random_clip(layers=(6, 3)), "deep")
+
+
+@pytest.mark.parametrize("cls", [mmrl.MMRLMethod, mmrl_plus.MMRLPlusMethod])
+def test_layers_from_the_top_are_each_towers_own(cls):
+    clip = deep()
+    learner = mmrl.RepresentationLearner(clip, 2, 3, 16)
+    beta = {"beta": 0.5} if cls is mmrl_plus.MMRLPlusMethod else {}
+    method = cls(clip, clip.prompts(["cat"], "{}"), learner, [-2, -1], 0.7, 0.5, **beta)
+    tokens = torch.randn(2, 3, 64)
+    assert list(method.edits(tokens, clip.vision)) == [5, 6]
+    assert list(method.edits(tokens, clip.text)) == [2, 3]
+
+
+def test_a_run_with_layers_from_the_top_is_that_with_their_numbers(toy, tmp_path):
+    found = []
+    for layers in ("[2, 3]", "[-2, -1]"):  # of towers with 3 and 4 layers
+        opts = ("TRAINER.MMRL.REP_LAYERS", layers)
+        trainer = build(command(toy, "MMRL", tmp_path, clip="wide", opts=opts))
+        clip = trainer.method.clip
+        tokens = torch.zeros(2, 5, clip.text.width)
+        found.append([list(trainer.method.edits(tokens, t)) for t in (clip.vision, clip.text)])
+    assert found == [[[2, 3], [2, 3]], [[2, 3], [3, 4]]]
+
+
+@pytest.mark.parametrize("layers", [[2, 3], [-4, -1], [-1, -2], [-2, 3], [0], []])
+def test_towers_of_other_depths_are_counted_from_the_top(layers):
+    with pytest.raises(ValueError, match=r"REP_LAYERS is .*allowed for deep.*(from -3 to -1|1 to)"):
+        mmrl.check_rep_layers(layers, deep(), "TRAINER.MMRL.REP_LAYERS")
+    mmrl.check_rep_layers([-3, -1], deep(), "TRAINER.MMRL.REP_LAYERS")
+
+
+def test_the_example_of_a_refusal_is_allowed():
+    with pytest.raises(ValueError, match="for example") as refused:
+        mmrl.check_rep_layers([2, 3], deep(), "KEY")
+    assert "counted from the top of each tower" in str(refused.value)
+    example = str(refused.value).partition("for example ")[2]
+    mmrl.check_rep_layers([int(number) for number in re.findall(r"-?\d+", example)], deep(), "KEY")
+
+
+# The table of the docs
+
+
+def counts(vision: int, text: int, embed: int) -> dict[str, int]:
+    """What each method trains with the settings of its YAML files."""
+    clip = SimpleNamespace(
+        text=SimpleNamespace(width=text), vision=SimpleNamespace(width=vision), embed_dim=embed
+    )
+    four, two = Context(count=4), Context(count=2)
+    learners = {
+        "MMRL": mmrl.RepresentationLearner(clip, 7, 5, 512),
+        "MMRL++": mmrl_plus.SharedRepresentationLearner(clip, 7, 5, 512, 4, 64),
+        "CoOp": coop.ContextLearner(clip, four),
+        "CoCoOp": cocoop.ConditionalContextLearner(clip, four),
+        "MaPLe": maple.CoupledPrompts(clip, two, 9),
+        "IVLP, PromptSRC": ivlp.IndependentPrompts(clip, four, 9, 9, 4),
+        "VPT": ivlp.VisionPrompts(clip, 9, 4),
+    }
+    return {
+        name: sum(p.numel() for p in learner.parameters()) for name, learner in learners.items()
+    }
+
+
+def test_parameters_in_the_docs():
+    """Run with -s, this prints the table."""
+    columns = {
+        "ViT-B/32, ViT-B/16": counts(768, 512, 512),
+        "ViT-L/14, @336px": counts(1024, 768, 768),
+    }
+    lines = [f"| trained numbers | {' | '.join(columns)} |", "|---|---:|---:|"]
+    for name in counts(768, 512, 512):
+        cells = " | ".join(f"{column[name]:,}" for column in columns.values())
+        lines.append(f"| {name} | {cells} |")
+    table = "\n".join(lines)
+    print(table)
+    assert table in (REPO / "docs" / "weights.md").read_text()
