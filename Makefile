@@ -4,7 +4,7 @@ METHODS ?= ZeroshotCLIP MMRL MMRLPlus
 # Tests run in a process per core.
 PARALLEL := -n auto --maxprocesses 8 --dist
 
-.PHONY: demo help test test-slow test-browser test-slurm coverage lint types format audit setup
+.PHONY: demo help test test-slow test-browser test-slurm test-lowest coverage lint types format audit setup
 
 demo: .venv/.ready  ## base-to-new on drawn pictures: every method of METHODS, three seeds
 	$(VENV)/python -m tools.demo $(METHODS)
@@ -25,6 +25,9 @@ test-slurm: .venv/.ready  ## sweeps on a Slurm of one node; root has it installe
 	bash tests/slurm/install.sh
 	$(VENV)/python -m pytest -q -rs -m slurm tests/slurm
 
+test-lowest: .venv/.ready  ## golden numbers, contract and config under the lowest versions that pyproject.toml allows
+	bash scripts/test_lowest.sh
+
 coverage: .venv/.ready  ## the default tests, and the lines that none of them reaches
 	COVERAGE_CORE=$$($(VENV)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 	  $(VENV)/python -m pytest -q $(PARALLEL) loadscope --cov --cov-report=term-missing
@@ -33,7 +36,7 @@ lint: .venv/.ready  ## style
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 
-types: .venv/.ready  ## types of frozen_clip and the engine
+types: .venv/.ready  ## types of all rooms
 	$(VENV)/mypy
 
 format: .venv/.ready  ## what of style a program can put right
@@ -43,7 +46,11 @@ format: .venv/.ready  ## what of style a program can put right
 audit: .venv/.ready  ## known vulnerabilities of what is installed, where a service answers
 	$(VENV)/python -m tools.audit
 
-setup: .venv/.ready  ## nothing but .venv
+setup: .venv/.ready  ## nothing but .venv; LOCKED=1: the exact versions that were tested
 
-.venv/.ready: requirements.txt packages/dassl/pyproject.toml scripts/setup.sh
+# With LOCKED it is installed again, since .venv may hold other versions.
+.venv/.ready: requirements.txt pyproject.toml scripts/setup.sh $(if $(LOCKED),constraints.txt always)
 	bash scripts/setup.sh
+
+.PHONY: always
+always:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv with everything the project needs; with uv if it can be had, else with pip.
 # Called by make. Takes Python 3.10 or newer: $PYTHON, else the first that is found.
+# LOCKED=1: the exact versions that were tested (constraints.txt), not the newest that are allowed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -42,9 +43,11 @@ find_uv() {
 python=$(find_python)
 echo "Setting up .venv with $("$python" --version) (once; about 6 GB with PyTorch for CUDA) ..."
 make_venv "$python"
+packages=(-r requirements.txt)
+[[ -z ${LOCKED:-} ]] || packages+=(-c constraints.txt)
 if uv=$(find_uv); then
-    "$uv" pip install --python .venv/bin/python -r requirements.txt
+    "$uv" pip install --python .venv/bin/python "${packages[@]}"
 else
-    .venv/bin/python -m pip install -r requirements.txt
+    .venv/bin/python -m pip install "${packages[@]}"
 fi
 touch .venv/.ready
