@@ -71,7 +71,7 @@ def text(
     inserted: int = 0,
     words_CLD: Tensor | None = None,
 ) -> Tensor:
-    """Text features (C, E) of full prompts, not normalised; `words_CLD` instead of the ids'."""
+    """Text features (C, E) of full prompts, not normalized; `words_CLD` instead of the ids'."""
     x = model.token_embedding(ids_CL).type(model.dtype) if words_CLD is None else words_CLD
     if 0 in edits:
         x = edits[0](x)
@@ -103,7 +103,7 @@ def vision(model: Any, images: Tensor, edits: Edits) -> Tensor:
 def features(
     model: Any, images: Tensor, edits: Edits, k: int, projection: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """f and f_r of MMRL and MMRL++; each (N, E), normalised."""
+    """f and f_r of MMRL and MMRL++; each (N, E), normalized."""
     rows = vision(model, images, edits)
     f = F.normalize(rows[:, 0] @ model.visual.proj, dim=-1)
     return f, F.normalize(rows[:, 1 : 1 + k].mean(dim=1) @ projection, dim=-1)

@@ -16,8 +16,9 @@ from PIL import Image
 import frozen_clip
 import train
 from dassl.data.transforms import build_transform
-from frozen_clip import architectures, weights_file, weights_hash
-from frozen_clip.facts import Preprocessing
+from frozen_clip import weights_file, weights_hash
+from frozen_clip.properties import Preprocessing
+from frozen_clip.weights import open_clip as loader
 from tests.frozen_clip.test_weights_makes import cache, put  # noqa: F401  (cache is a fixture)
 from tests.helpers.feature_models import CONFIGS, SQUASH, write, write_tokenizer
 from tests.helpers.toy_run import REPO, command, config, refused, variant
@@ -142,10 +143,10 @@ def test_a_name_on_the_hub(cache):  # noqa: F811
 
 @pytest.mark.parametrize("name", ["EVA02-B-16", "PE-Core-B-16"])
 def test_tokenizers_of_byte_pairs(name, tmp_path):
-    place = architectures.Place(name, tmp_path / "x.pt", None, None)
+    place = loader.Place(name, tmp_path / "x.pt", None, None)
     text = open_clip.get_model_config(name)["text_cfg"]
     words = ["a photo of a Red  Circle.", "naïve: café"]
-    ours = architectures.tokenizer_of(text, place, name)(words)
+    ours = loader.tokenizer_of(text, place, name)(words)
     assert torch.equal(ours, open_clip.get_tokenizer(name)(words))
     assert ours.shape[1] == text["context_length"]
 
@@ -227,8 +228,8 @@ def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch):
     ],
 )
 def test_how_published_models_want_their_images(name, mean, interpolation, resize):
-    place = architectures.Place(name, REPO / "x.pt", None, None)
-    images = architectures.described(place, name)[1]
+    place = loader.Place(name, REPO / "x.pt", None, None)
+    images = loader.architecture_of(place, name)[1]
     assert images.mean[0] == mean
     assert (images.interpolation, images.resize) == (interpolation, resize)
 
@@ -241,7 +242,7 @@ def test_what_the_docs_say_of_siglip_is_enough(toy, tmp_path):
         *command(toy, "ZeroshotCLIP", tmp_path, *file, opts=("INPUT.PIXEL_MEAN", *opts))
     )
     name = "ViT-B-16-SigLIP"
-    images = architectures.described(architectures.Place(name, tmp_path, None, None), name)[1]
+    images = loader.architecture_of(loader.Place(name, tmp_path, None, None), name)[1]
     clip = SimpleNamespace(name=name, image_size=224, loaded=SimpleNamespace(images=images))
     check_preprocessing(cfg.INPUT, clip)
 
@@ -304,7 +305,7 @@ def test_half_precision_is_of_autocast_alone(models, toy, tmp_path):
     name = f"open_clip:{models['siglip'][0]}"
     opts = prefer(models["siglip"][0], "TRAINER.ZEROSHOTCLIP.PREC", "amp")
     assert train.main(command(toy, "ZeroshotCLIP2", tmp_path, opts=opts)) == 0
-    assert frozen_clip.load(name, products=torch.bfloat16).dtype == torch.float32
+    assert frozen_clip.load(name, matmul_dtype=torch.bfloat16).dtype == torch.float32
     with pytest.raises(ValueError, match="PREC fp16 must be amp or fp32"):
         frozen_clip.load(name, dtype=torch.float16)
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from frozen_clip.configs import read_json
-from frozen_clip.directories import KINDS
+from frozen_clip.weights.configs import first_line, read_json
+from frozen_clip.weights.directories import HUGGING_FACE, OPEN_CLIP, WEIGHTS
 
 PREFIX = "hf-hub:"
 NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-BESIDE = "preprocessor_config.json"
 
 
 def fetch(name: str, download: bool = True) -> Path:
-    """The directory with a model's config and weights, downloaded as far as it is not there.
+    """The directory with a model's config and weights; with `download`, what it lacks is fetched.
 
-    Raises ValueError for what is no such name, and OSError with what to do where the hub does not
-    have it or does not answer.
+    Raises ValueError for a name that cannot be on the hub, OSError with what to do where the hub
+    does not have the model or does not answer.
     """
     match = NAME.fullmatch(name.removeprefix(PREFIX))
     if match is None:
@@ -33,82 +32,69 @@ def fetch(name: str, download: bool = True) -> Path:
 
 
 class _Repository:
-    """One revision of a repository; `revision` becomes the commit with the first file."""
+    """One revision of a repository; after the first file `revision` is the commit of that file."""
 
     def __init__(self, name: str, repo: str, revision: str | None, download: bool):
-        self.name, self.repo, self.revision = name, repo, revision
-        self.here = not download
+        self.name, self.repo, self.revision, self.download = name, repo, revision, download
 
     def directory(self) -> Path:
-        for config, (_, names) in KINDS.items():
-            if self._get(config) is None:
+        """Get the files of the first kind that the repository has."""
+        for config, names in WEIGHTS.items():
+            found = self._get(config) and next(filter(None, map(self._get, names)), None)
+            if not found:
                 continue
-            for name in names:
-                file = self._get(name)
-                if file is None:
-                    continue
-                table = read_json(file).get("weight_map") if name.endswith(".json") else None
-                for shard in sorted(set(map(str, table.values()))) if table else ():
-                    self._get(shard)
-                self._get(BESIDE)
-                return file.parent
+            index = read_json(found) if found.suffix == ".json" else {}
+            shards = sorted({str(shard) for shard in (index.get("weight_map") or {}).values()})
+            for file in (*shards, "preprocessor_config.json"):
+                self._get(file)
+            return found.parent
         raise OSError(
             f"{self.name} has no config with weights of a CLIP, of open_clip or of Hugging Face"
-            f"{self._missing()}: choose another model"
+            f"{self._not_cached()}: choose another model"
         )
 
-    def _missing(self) -> str:
+    def _not_cached(self) -> str:
+        """The other reason for a missing file: only the cache was looked at."""
         from huggingface_hub.constants import HF_HUB_OFFLINE
 
         if HF_HUB_OFFLINE:
             return ", or they are not in the cache, and HF_HUB_OFFLINE is set"
-        return ", or they are not in the cache yet" if self.here else ""
+        return "" if self.download else ", or they are not in the cache yet"
 
     def _get(self, file: str) -> Path | None:
         """The file, or None if the repository does not have it."""
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import (
-            EntryNotFoundError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
+        from huggingface_hub import errors, hf_hub_download
 
         try:
             found = hf_hub_download(
-                self.repo, file, revision=self.revision, local_files_only=self.here
+                self.repo, file, revision=self.revision, local_files_only=not self.download
             )
-        except LocalEntryNotFoundError as error:
-            if self._missing():
+        except errors.EntryNotFoundError as error:
+            if not isinstance(error, errors.LocalEntryNotFoundError) or self._not_cached():
                 return None
             raise OSError(
                 f"{self.name} is not in the cache, and the Hugging Face hub could not be reached "
-                f"({_reason(error)}). Try again with a network, set HF_HUB_OFFLINE=1 if all of it "
-                "was downloaded before, or give the path of a directory"
+                f"({first_line(error.__cause__ or error)}). Try again with a network, set "
+                "HF_HUB_OFFLINE=1 if all of it was downloaded before, or give the path of a "
+                "directory"
             ) from error
-        except EntryNotFoundError:
-            return None
-        except RepositoryNotFoundError as error:
+        except errors.RepositoryNotFoundError as error:
             raise OSError(
                 f"there is no {self.repo} on the Hugging Face hub, or it is private or gated: "
                 "correct the name, or log in with `hf auth login`"
             ) from error
-        except RevisionNotFoundError as error:
+        except errors.RevisionNotFoundError as error:
             raise OSError(
                 f"{self.repo} has no revision {self.revision}: leave it out, or give a branch, tag "
                 "or commit"
             ) from error
         except Exception as error:  # whatever a network provokes
             raise OSError(
-                f"{self.name} could not be downloaded ({_reason(error)}). Try again, or put the "
-                "directory here and give its path"
+                f"{self.name} could not be downloaded ({first_line(error.__cause__ or error)}). "
+                "Try again, or put the directory here and give its path"
             ) from error
         self.revision = Path(found).parent.name  # so that all files are of one commit
         return Path(found)
-
-
-def _reason(error: BaseException) -> str:
-    return str(error.__cause__ or error).strip().split("\n")[0][:200]
 
 
 def cached() -> list[tuple[str, int]]:
@@ -123,19 +109,16 @@ def cached() -> list[tuple[str, int]]:
     found = []
     for repository in sorted(repositories, key=lambda repository: repository.repo_id):
         files = {f.file_name: f.file_path for r in repository.revisions for f in r.files}
-        is_clip = any(
-            config in files and any(name in files for name in names)
-            for config, (_, names) in KINDS.items()
-        )
-        if repository.repo_type == "model" and is_clip and _is_clip(files):
+        if repository.repo_type == "model" and _is_clip(files):
             found.append((f"{PREFIX}{repository.repo_id}", repository.size_on_disk))
     return found
 
 
 def _is_clip(files: dict[str, Path]) -> bool:
-    if "open_clip_config.json" in files:
-        return True
+    kinds = [c for c, names in WEIGHTS.items() if c in files and not files.keys().isdisjoint(names)]
     try:
-        return read_json(Path(files["config.json"])).get("model_type") == "clip"
+        return OPEN_CLIP in kinds or (
+            HUGGING_FACE in kinds and read_json(files[HUGGING_FACE]).get("model_type") == "clip"
+        )
     except ValueError:
         return False
