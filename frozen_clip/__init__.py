@@ -15,14 +15,9 @@ from frozen_clip.feature_clip import FeatureCLIP
 from frozen_clip.model import FrozenCLIP
 from frozen_clip.prompts import Prompts
 from frozen_clip.properties import described
-from frozen_clip.weights import (
-    features_only,
-    file_hash,
-    load,
-    names,
-    weights_file,
-    weights_hash,
-)
+from frozen_clip.weights.files import file_hash
+from frozen_clip.weights.load import load, names, weights_file, weights_hash
+from frozen_clip.weights.open_clip import features_only
 
 __all__ = [
     "Edit",

@@ -8,27 +8,3 @@ files.py           one file -> tensors by name
 state_dict.py      tensors -> `clip.model.CLIP`
 open_clip.py       open_clip:... -> `FeatureCLIP`
 """
-
-from frozen_clip.weights.files import file_hash
-from frozen_clip.weights.load import (
-    SMALL_FILE,
-    cast_matmul_weights,
-    load,
-    names,
-    weights_file,
-    weights_hash,
-)
-from frozen_clip.weights.open_clip import features_only
-from frozen_clip.weights.state_dict import build
-
-__all__ = [
-    "SMALL_FILE",
-    "build",
-    "cast_matmul_weights",
-    "features_only",
-    "file_hash",
-    "load",
-    "names",
-    "weights_file",
-    "weights_hash",
-]

@@ -69,32 +69,30 @@ class _Repository:
             found = hf_hub_download(
                 self.repo, file, revision=self.revision, local_files_only=not self.download
             )
-        except errors.EntryNotFoundError as error:
-            if not isinstance(error, errors.LocalEntryNotFoundError) or self._not_cached():
-                return None
-            raise OSError(
-                f"{self.name} is not in the cache, and the Hugging Face hub could not be reached "
-                f"({first_line(error.__cause__ or error)}). Try again with a network, set "
-                "HF_HUB_OFFLINE=1 if all of it was downloaded before, or give the path of a "
-                "directory"
-            ) from error
-        except errors.RepositoryNotFoundError as error:
-            raise OSError(
-                f"there is no {self.repo} on the Hugging Face hub, or it is private or gated: "
-                "correct the name, or log in with `hf auth login`"
-            ) from error
-        except errors.RevisionNotFoundError as error:
-            raise OSError(
-                f"{self.repo} has no revision {self.revision}: leave it out, or give a branch, tag "
-                "or commit"
-            ) from error
         except Exception as error:  # whatever a network provokes
-            raise OSError(
-                f"{self.name} could not be downloaded ({first_line(error.__cause__ or error)}). "
-                "Try again, or put the directory here and give its path"
-            ) from error
+            if isinstance(error, errors.EntryNotFoundError) and (
+                not isinstance(error, errors.LocalEntryNotFoundError) or self._not_cached()
+            ):
+                return None
+            raise OSError(self._explained(error)) from error
         self.revision = Path(found).parent.name  # so that all files are of one commit
         return Path(found)
+
+    def _explained(self, error: Exception) -> str:
+        from huggingface_hub import errors
+
+        if isinstance(error, errors.RepositoryNotFoundError):
+            return (
+                f"there is no {self.repo} on the Hugging Face hub, or it is private or gated: "
+                "correct the name, or log in with `hf auth login`"
+            )
+        if isinstance(error, errors.RevisionNotFoundError):
+            return f"{self.repo} has no revision {self.revision}: leave it out, or give another"
+        return (
+            f"{self.name} is not in the cache, and could not be downloaded from the Hugging Face "
+            f"hub ({first_line(error.__cause__ or error)}). Try again with a network, set "
+            "HF_HUB_OFFLINE=1 if all of it was downloaded before, or give the path of a directory"
+        )
 
 
 def cached() -> list[tuple[str, int]]:

@@ -184,9 +184,9 @@ def build(config: Json, name: str) -> Any:
             return kind(**config)
     except OSError as error:
         raise OSError(
-            f"{name} needs the config of {text_tower}, which is neither in the cache of the "
-            f"Hugging Face hub nor could be fetched ({first_line(error)}). Run it once with a "
-            f"network, or set hf_model_name in {CONFIG} to a directory that has its config.json"
+            f"{name} needs the config of {text_tower}, which could not be fetched from the Hugging "
+            f"Face hub ({first_line(error)}). Run it once with a network, or set hf_model_name in "
+            f"{CONFIG} to a directory that has its config.json"
         ) from error
     except Exception as error:  # whatever a config provokes
         raise ValueError(
@@ -284,6 +284,4 @@ def load(
         "source": loaded.source,
         "package": f"open_clip_torch {open_clip().__version__}",
     }
-    clip = FeatureCLIP(model, tokenizer, name, loaded, origin)
-    clip.check_computes()
-    return clip.to(device)
+    return FeatureCLIP(model, tokenizer, name, loaded, origin).to(device)

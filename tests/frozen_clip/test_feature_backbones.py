@@ -19,7 +19,7 @@ from dassl.data.transforms import build_transform
 from frozen_clip import weights_file, weights_hash
 from frozen_clip.properties import Preprocessing
 from frozen_clip.weights import open_clip as loader
-from tests.frozen_clip.test_weights_makes import cache, put  # noqa: F401  (cache is a fixture)
+from tests.frozen_clip.test_weights_formats import cache, put  # noqa: F401  (cache is a fixture)
 from tests.helpers.feature_models import CONFIGS, SQUASH, write, write_tokenizer
 from tests.helpers.toy_run import REPO, command, config, refused, variant
 from tools.predict import load

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frozen_clip import FrozenCLIP, blend, insert, overwrite, properties, reference, text
-from frozen_clip.weights import cast_matmul_weights
+from frozen_clip.weights.load import cast_matmul_weights
 
 WORDS = [
     "cat",

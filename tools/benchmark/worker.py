@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from frozen_clip import FrozenCLIP, reference
-from frozen_clip.weights import cast_matmul_weights
+from frozen_clip.weights.load import cast_matmul_weights
 from trainers import mmrl, mmrl_plus
 from training.compiled import CompiledStep
 
