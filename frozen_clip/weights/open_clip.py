@@ -284,4 +284,6 @@ def load(
         "source": loaded.source,
         "package": f"open_clip_torch {open_clip().__version__}",
     }
-    return FeatureCLIP(model, tokenizer, name, loaded, origin).to(device)
+    clip = FeatureCLIP(model, tokenizer, name, loaded, origin)
+    clip.prompts(["x"], "{}")  # refuses a tokenizer of another model
+    return clip.to(device)
