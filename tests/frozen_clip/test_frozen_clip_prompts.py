@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frozen_clip import FrozenCLIP, overwrite, reference
-from frozen_clip.prompts import build, fill_template, token_counts, tokenize, warn_of_equal
+from frozen_clip.prompts import build, fill_template, tokenize, warn_of_equal
 from tests.frozen_clip.test_frozen_clip import WORDS, assert_same, gradients
 
 MODEL = reference.random_clip(layers=(1, 3))
@@ -115,10 +115,6 @@ def test_a_limited_prefix_changes_nothing(longest):
     assert_same(CLIP.text(prompts), reference.text(MODEL, ids_CL, {}))
 
 
-def test_token_counts():
-    assert token_counts(["cat", "a photo of a", "", "cat."]).tolist() == [1, 4, 0, 2]
-
-
 @pytest.mark.parametrize(
     ("names", "same"),
     [
@@ -139,13 +135,6 @@ def test_classes_that_the_tokenizer_reads_alike(names, same):
     message = "".join(str(one.message) for one in told)
     assert unicodedata.normalize("NFC", same) in unicodedata.normalize("NFC", message)
     assert len(told) == bool(same)
-
-
-def test_a_long_list_of_equal_names_is_cut():
-    names = [f"{word} {kind}" for word in "abcdefgh" for kind in ("oak", "OAK", "Oak")]
-    with pytest.warns(UserWarning) as told:
-        warn_of_equal(tokenize(names), names)
-    assert len(told) == 1 and str(told[0].message).count("=") == 10
 
 
 def test_a_name_of_bytes_that_are_no_text():
