@@ -25,12 +25,12 @@ def random_clip(
     layers: tuple[int, int] = (4, 4),
 ) -> Any:
     """A small `clip.model.CLIP` whose every tensor matters, biases included."""
-    from clip.model import CLIP
+    from frozen_clip.openai import model as openai
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vision = (embed, image, layers[0], vision_width, patch)
-        model = CLIP(*vision, 77, 49408, text_width, text_width // 64, layers[1])
+        model = openai.CLIP(*vision, 77, 49408, text_width, text_width // 64, layers[1])
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name != "logit_scale":
