@@ -10,16 +10,14 @@ For example, inserting K learned tokens before layer 6 of both towers:
 `plain` asks for the unedited class token too: the zero-shot teacher is the same object.
 """
 
-import warnings
-
-from frozen_clip.allocator import ask_for_huge_pages
 from frozen_clip.edits import Edit, Edits, blend, insert, overwrite
-from frozen_clip.facts import described
-from frozen_clip.features import FeatureCLIP, features_only
-from frozen_clip.hashes import file_hash
+from frozen_clip.feature_clip import FeatureCLIP
 from frozen_clip.model import FrozenCLIP
 from frozen_clip.prompts import Prompts
-from frozen_clip.weights import load, names, weights_file, weights_hash
+from frozen_clip.properties import described
+from frozen_clip.weights.files import file_hash
+from frozen_clip.weights.load import load, names, weights_file, weights_hash
+from frozen_clip.weights.open_clip import features_only
 
 __all__ = [
     "Edit",
@@ -38,7 +36,3 @@ __all__ = [
     "weights_file",
     "weights_hash",
 ]
-
-ask_for_huge_pages()
-# Of the package clip, at its import; nothing that a user could do about.
-warnings.filterwarnings("ignore", message="pkg_resources is deprecated")

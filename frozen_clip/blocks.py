@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def queries_keys_values(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalise rows (..., D) and project them: three tensors (..., D)."""
+    """Normalize rows (..., D) and project them: three tensors (..., D)."""
     attn = block.attn
     q, k, v = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
     return q, k, v
@@ -38,8 +38,8 @@ def attend(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LS).transpose(1, 2).flatten(2)
 
 
-def finish(block: ResidualAttentionBlock, x: Tensor, attended: Tensor) -> Tensor:
-    """The rest of the block for rows `x` (..., D) and what they attended to (..., D)."""
+def output_and_mlp(block: ResidualAttentionBlock, x: Tensor, attended: Tensor) -> Tensor:
+    """Output projection of what `attend` gave, and MLP, each added to rows `x` (..., D)."""
     x = x + F.linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
     return x + block.mlp.c_proj(activate(block, block.mlp.c_fc(block.ln_2(x))))
 

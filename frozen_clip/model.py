@@ -1,4 +1,4 @@
-"""`FrozenCLIP`: a CLIP that cannot be woken, and the only handle trainers have on it."""
+"""`FrozenCLIP`: a CLIP in eval mode that is never trained; trainers use it through this class."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from frozen_clip import prompts as prompting
-from frozen_clip.facts import Preprocessing, read_off
 from frozen_clip.prompts import Prompts
+from frozen_clip.properties import Preprocessing, properties_of
 from frozen_clip.text import TextTower
 from frozen_clip.vision import VisionTower
 
@@ -22,7 +22,7 @@ Self = TypeVar("Self", bound="Frozen")
 
 
 class Loaded(NamedTuple):
-    """Where a CLIP came from: the hash of its files, who says its facts, how it wants images."""
+    """Where a CLIP came from: hash of its files, source of its properties, images it is for."""
 
     sha256: str | None = None
     source: str = "made in memory"
@@ -30,12 +30,12 @@ class Loaded(NamedTuple):
 
 
 class Frozen(nn.Module):
-    """What stays in evaluation mode and takes no gradient, around a `clip` with a `logit_scale`."""
+    """A module around a `clip`, always in evaluation mode and without gradients."""
 
     clip: Any
 
     def train(self: Self, mode: bool = True) -> Self:
-        """Stays in evaluation mode, whatever is asked."""
+        """Stay in evaluation mode, whatever `mode` is."""
         return super().train(False)
 
     def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
@@ -92,7 +92,7 @@ class FrozenCLIP(Frozen):
     @property
     def origin(self) -> dict[str, object]:
         """What was loaded, and how it computes, for the record of a run."""
-        activation, (vision, text) = read_off(self.clip)
+        activation, (vision, text) = properties_of(self.clip)
         return {
             "sha256": self.loaded.sha256,
             "activation": activation,
@@ -121,18 +121,18 @@ class FrozenCLIP(Frozen):
 
     def prompts(self, classnames: Sequence[str], template: str) -> Prompts:
         """One prompt per class, on this CLIP's device; ValueError as in `frozen_clip.prompts`."""
-        texts = prompting.sentences(classnames, template)
+        texts = prompting.fill_template(classnames, template)
         ids_CL = prompting.tokenize(texts, self.clip.context_length)
         prompting.warn_of_unknown(ids_CL, classnames, self.known_ids, self.name)
         return prompting.build(ids_CL).to(self.device)
 
     def encode_text(self, prompts: Prompts) -> Tensor:
-        """Zero-shot text features (C, E), not normalised."""
+        """Zero-shot text features (C, E), not normalized."""
         with torch.no_grad():
             return self.text(prompts)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Zero-shot image features (N, E) of normalised images (N, 3, H, W), not normalised."""
+        """Zero-shot image features (N, E) of normalized images (N, 3, H, W), not normalized."""
         with torch.no_grad():
             if not self.is_vit:
                 return self.clip.visual(images.to(self.dtype))

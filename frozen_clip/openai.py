@@ -4,6 +4,7 @@ Code from elsewhere may bring a changed `clip` of its own and import that by the
 """
 
 import importlib.util
+import warnings
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -26,6 +27,9 @@ def _check_place() -> None:
 
 _check_place()
 
-from clip import clip, model, simple_tokenizer  # noqa: E402
+with warnings.catch_warnings():
+    # It imports pkg_resources, which warns; nothing that a user could do about.
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    from clip import clip, model, simple_tokenizer
 
 __all__ = ["clip", "model", "simple_tokenizer"]

@@ -1,9 +1,9 @@
-"""Class names and a template -> the token ids of one prompt per class, cut for the text tower.
+"""Class names and a template -> the token ids of one prompt per class, split for the text tower.
 
 The text tower is causal, and whatever a method learns sits in front of the class name. So
-a list of prompts is one shared *head* (start of text, template words: the ids that all
-prompts begin with) and a *tail* per class (the name .. end of text). Nothing behind the
-end-of-text token can reach its row, so tails end there.
+a list of prompts is one shared *prefix* (start of text, template words: the ids that all
+prompts begin with) and a *suffix* per class (the name .. end of text). Nothing behind the
+end-of-text token can reach its row, so suffixes end there.
 """
 
 import re
@@ -20,36 +20,36 @@ class Prompts:
     """The prompts of C classes; made by `build`.
 
     ids_CL: token ids, zero behind the end-of-text token (C, 77)
-    head_H: the ids that every prompt begins with; at least the start of text, and never
+    prefix_P: the ids that every prompt begins with; at least the start of text, and never
         an end of text
-    tails: groups of classes whose tails are equally long, shortest first, ids (C_g, T_g)
-    place_C: where each class stands when the groups are put one after another
+    suffixes: groups of classes whose suffixes are equally long, shortest first, ids (C_g, T_g)
+    place_C: the position of each class when the groups are concatenated
     """
 
     ids_CL: Tensor
-    head_H: Tensor
-    tails: tuple[Tensor, ...]
+    prefix_P: Tensor
+    suffixes: tuple[Tensor, ...]
     place_C: Tensor
 
     def __len__(self) -> int:
         return len(self.ids_CL)
 
-    def tail_rows(self, start_C: Tensor, count: int) -> Tensor:
-        """Where `count` tokens from position `start` of each prompt stand among all rows of
-        tails, (C, count): row numbers for `TextTower.words_of_tails`."""
-        lengths = torch.cat([ids.new_full((len(ids),), ids.shape[1]) for ids in self.tails])
+    def suffix_rows(self, start_C: Tensor, count: int) -> Tensor:
+        """Row numbers (C, count) in `TextTower.suffix_embeddings` of `count` tokens of each prompt,
+        from position `start` of the prompt on."""
+        lengths = torch.cat([ids.new_full((len(ids),), ids.shape[1]) for ids in self.suffixes])
         first_C = (lengths.cumsum(0) - lengths)[self.place_C]
-        inside_C = start_C.to(first_C.device) - len(self.head_H)
+        inside_C = start_C.to(first_C.device) - len(self.prefix_P)
         return (first_C + inside_C)[:, None] + torch.arange(count, device=first_C.device)
 
     def to(self, device: torch.device | str) -> "Prompts":
-        tails = tuple(t.to(device) for t in self.tails)
+        suffixes = tuple(t.to(device) for t in self.suffixes)
         return Prompts(
-            self.ids_CL.to(device), self.head_H.to(device), tails, self.place_C.to(device)
+            self.ids_CL.to(device), self.prefix_P.to(device), suffixes, self.place_C.to(device)
         )
 
 
-def sentences(classnames: Sequence[str], template: str) -> list[str]:
+def fill_template(classnames: Sequence[str], template: str) -> list[str]:
     """Fill `template`, which holds `{}` once; '_' in a class name becomes a space.
 
     Raises ValueError for an empty list, an empty name, one with bytes that are no text, or a
@@ -109,19 +109,19 @@ def check_count(text: str, count: int, context_length: int) -> None:
         )
 
 
-def build(ids_CL: Tensor, longest_head: int | None = None) -> Prompts:
-    """Cut token ids (C, L) into a head and tails grouped by length.
+def build(ids_CL: Tensor, longest_prefix: int | None = None) -> Prompts:
+    """Split token ids (C, L) into a prefix and suffixes grouped by length.
 
-    `longest_head` limits the head: 1 where learned words stand in the tails.
+    `longest_prefix` limits the prefix: 1 where learned words stand in the suffixes.
     """
     ends = ids_CL.argmax(dim=1)  # end of text has the largest id
     agree = (ids_CL == ids_CL[0]).all(dim=0).long().cumprod(0).sum()
-    head = min(int(agree), int(ends.min()), longest_head or len(ids_CL[0]))
+    prefix = min(int(agree), int(ends.min()), longest_prefix or len(ids_CL[0]))
     place_C = torch.argsort(torch.argsort(ends, stable=True))
-    tails = tuple(
-        ids_CL[ends == end][:, head : int(end) + 1] for end in torch.unique(ends, sorted=True)
+    suffixes = tuple(
+        ids_CL[ends == end][:, prefix : int(end) + 1] for end in torch.unique(ends, sorted=True)
     )
-    return Prompts(ids_CL, ids_CL[0, :head], tails, place_C)
+    return Prompts(ids_CL, ids_CL[0, :prefix], suffixes, place_C)
 
 
 def warn_of_unknown(
@@ -136,14 +136,14 @@ def warn_of_unknown(
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         warnings.warn(
             f"the {model!r} CLIP has no word vectors for {len(names)} of {len(classnames)} "
-            f"class names ({shown}): their text features mean nothing. It knows the colours "
+            f"class names ({shown}): their text features mean nothing. It knows the colors "
             "and shapes of the demo; use --backbone ViT-B/16 for real names",
             stacklevel=3,
         )
 
 
 def warn_of_equal(ids_CL: Tensor, classnames: Sequence[str]) -> None:
-    """Warn when classes have the same token ids: case, spaces and accents' forms do not count."""
+    """Warn when classes have the same token ids; case, spaces and Unicode forms do not count."""
     by_ids: dict[bytes, list[str]] = {}
     for row, name in zip(ids_CL.cpu().numpy(), classnames, strict=True):
         by_ids.setdefault(row.tobytes(), []).append(repr(name))

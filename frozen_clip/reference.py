@@ -1,4 +1,4 @@
-"""The slow, plain version of what `frozen_clip` and the trainers compute: their judge.
+"""The reference implementation: slow, plain versions of what `frozen_clip` and trainers compute.
 
 Every prompt has all its 77 rows plus what is inserted, every layer computes every row, the
 teacher is a pass of its own, nothing is cached or shared, as in the methods' published code.
@@ -25,24 +25,12 @@ def random_clip(
     layers: tuple[int, int] = (4, 4),
 ) -> Any:
     """A small `clip.model.CLIP` whose every tensor matters, biases included."""
-    from clip.model import CLIP
+    from frozen_clip.openai import model as openai
 
-    vision_layers, text_layers = layers
-    heads = text_width // 64
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = CLIP(
-            embed,
-            image,
-            vision_layers,
-            vision_width,
-            patch,
-            77,
-            49408,
-            text_width,
-            heads,
-            text_layers,
-        )
+        vision = (embed, image, layers[0], vision_width, patch)
+        model = openai.CLIP(*vision, 77, 49408, text_width, text_width // 64, layers[1])
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name != "logit_scale":
@@ -65,13 +53,9 @@ def run_block(block: Any, x_NLD: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def text(
-    model: Any,
-    ids_CL: Tensor,
-    edits: Edits,
-    inserted: int = 0,
-    words_CLD: Tensor | None = None,
+    model: Any, ids_CL: Tensor, edits: Edits, inserted: int = 0, words_CLD: Tensor | None = None
 ) -> Tensor:
-    """Text features (C, E) of full prompts, not normalised; `words_CLD` instead of the ids'."""
+    """Text features (C, E) of full prompts, not normalized; `words_CLD` instead of the ids'."""
     x = model.token_embedding(ids_CL).type(model.dtype) if words_CLD is None else words_CLD
     if 0 in edits:
         x = edits[0](x)
@@ -103,7 +87,7 @@ def vision(model: Any, images: Tensor, edits: Edits) -> Tensor:
 def features(
     model: Any, images: Tensor, edits: Edits, k: int, projection: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """f and f_r of MMRL and MMRL++; each (N, E), normalised."""
+    """f and f_r of MMRL and MMRL++; each (N, E), normalized."""
     rows = vision(model, images, edits)
     f = F.normalize(rows[:, 0] @ model.visual.proj, dim=-1)
     return f, F.normalize(rows[:, 1 : 1 + k].mean(dim=1) @ projection, dim=-1)

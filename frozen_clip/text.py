@@ -1,8 +1,8 @@
-"""The text tower: CLIP's frozen causal transformer over heads and tails.
+"""The text tower: CLIP's frozen causal transformer over a shared prefix and suffixes.
 
-All prompts share a head (see `prompts`), and edits only touch the head. A causal tower
-gives the head's rows the same state whatever follows, so they are computed once; each
-class computes its own tail, which attends to the head's keys and values. The result,
+All prompts share a prefix (see `prompts`), and edits only touch the prefix. A causal tower
+gives the prefix's rows the same state whatever follows, so they are computed once; each
+class computes its own suffix, which attends to the prefix's keys and values. The result,
 and every gradient, equals running each full prompt by itself.
 """
 
@@ -16,41 +16,41 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from frozen_clip.blocks import attend, finish, queries_keys_values
+from frozen_clip.blocks import attend, output_and_mlp, queries_keys_values
 from frozen_clip.edits import Edits
 from frozen_clip.prompts import Prompts
 
 if TYPE_CHECKING:
     from clip.model import CLIP, ResidualAttentionBlock
 
-# Rows of tails whose activations a backward pass keeps; of more, it recomputes them in parts.
+# A backward pass keeps the activations of so many suffix rows; of more it recomputes them in parts.
 MOST_ROWS = 16_384
 
-Groups = tuple[tuple[int, int], ...]  # (classes, tail length) of each run of equal tails
+Groups = tuple[tuple[int, int], ...]  # (classes, suffix length) of each run of equal suffixes
 _Precision = tuple[torch.device, torch.dtype, torch.dtype | None]  # the last: of autocast
 
 
 class _Rows(NamedTuple):
     """The state of all prompts between two layers.
 
-    head_1HD: the shared rows. tails_1RD: the rows of all classes, one class after another, in
-    the order of `Prompts.tails`.
+    prefix_1PD: the shared rows. suffixes_1RD: the rows of all classes, one class after another, in
+    the order of `Prompts.suffixes`.
     """
 
-    head_1HD: Tensor
-    tails_1RD: Tensor
+    prefix_1PD: Tensor
+    suffixes_1RD: Tensor
 
 
-# What tails take from the head, by layer: in layer 0 the positions that follow it (L, D), in
-# the others its keys and values, each (B, H, D), of B heads that each precede all tails.
-_FromHead = dict[int, tuple[Tensor, ...]]
+# What suffixes need of the prefix, by layer. Layer 0: the positional embeddings behind it (L, D).
+# Others: keys and values, each (B, P, D), of B prefixes, each of which precedes all suffixes.
+_FromPrefix = dict[int, tuple[Tensor, ...]]
 
 
 class TextTower:
     """Drives the text half of a `clip.model.CLIP`, whose weights it shares.
 
     `layers` counts the blocks, `width` is their D. Layer 0 is the input: its edit gets the
-    head's word embeddings, before positions are added.
+    prefix's word embeddings, before positions are added.
     """
 
     def __init__(self, clip_model: CLIP):
@@ -63,23 +63,25 @@ class TextTower:
         )
 
     def __call__(
-        self, prompts: Prompts, edits: Edits | None = None, tail_words: Tensor | None = None
+        self, prompts: Prompts, edits: Edits | None = None, suffix_words: Tensor | None = None
     ) -> Tensor:
-        """Features (C, E) of the end-of-text rows, projected and not normalised.
+        """Features (C, E) of the end-of-text rows, projected and not normalized.
 
-        `tail_words` replaces the word embeddings of the tails, see `words_of_tails`.
+        `suffix_words` replaces the word embeddings of the suffixes, see `suffix_embeddings`.
         """
-        return self.per_head(prompts, edits or {}, tail_words).squeeze(0)
+        return self.per_prefix(prompts, edits or {}, suffix_words).squeeze(0)
 
-    def per_head(self, prompts: Prompts, edits: Edits, tail_words: Tensor | None = None) -> Tensor:
-        """Features (B, C, E), where edits have made B heads of one, as prompts per image do."""
-        first = 0 if tail_words is not None else min(edits, default=self.layers + 1)
+    def per_prefix(
+        self, prompts: Prompts, edits: Edits, suffix_words: Tensor | None = None
+    ) -> Tensor:
+        """Features (B, C, E), where edits made B prefixes of one, as CoCoOp's for each image."""
+        first = 0 if suffix_words is not None else min(edits, default=self.layers + 1)
         rows = self._below(prompts, first)
-        if tail_words is not None:
-            rows = rows._replace(tails_1RD=tail_words[None])
+        if suffix_words is not None:
+            rows = rows._replace(suffixes_1RD=suffix_words[None])
         layers = range(first, self.layers + 1)
-        _, from_head = self._run_head(rows.head_1HD, edits, layers)
-        ends_BCD = self._run_tails(rows.tails_1RD, _groups(prompts), from_head)
+        _, from_prefix = self._run_prefix(rows.prefix_1PD, edits, layers)
+        ends_BCD = self._run_suffixes(rows.suffixes_1RD, _groups(prompts), from_prefix)
         features_BCE = self.clip.ln_final(ends_BCD) @ self.clip.text_projection
         return features_BCE[:, prompts.place_C]
 
@@ -87,9 +89,9 @@ class TextTower:
         """Word embeddings (..., D) of token ids (...)."""
         return self.clip.token_embedding(ids).to(self.clip.dtype)
 
-    def words_of_tails(self, prompts: Prompts) -> Tensor:
-        """Word embeddings (R, D) of all tails; `Prompts.tail_rows` says which row is whose."""
-        return torch.cat([self.words(ids_CT).flatten(0, 1) for ids_CT in prompts.tails])
+    def suffix_embeddings(self, prompts: Prompts) -> Tensor:
+        """Word embeddings (R, D) of all suffixes; `Prompts.suffix_rows` says which row is whose."""
+        return torch.cat([self.words(ids_CT).flatten(0, 1) for ids_CT in prompts.suffixes])
 
     def _below(self, prompts: Prompts, first: int) -> _Rows:
         """The state in front of layer `first`: a constant of the prompts, computed once."""
@@ -98,9 +100,11 @@ class TextTower:
         if key not in known:
             # Made as ordinary tensors even during inference, since training may use them.
             with torch.inference_mode(False), torch.no_grad():
-                head, from_head = self._run_head(self.words(prompts.head_H)[None], {}, range(first))
-                words_1RD = self.words_of_tails(prompts)[None]
-                known[key] = _Rows(head, self._run_tails(words_1RD, _groups(prompts), from_head))
+                words_1PD = self.words(prompts.prefix_P)[None]
+                prefix_1PD, shared = self._run_prefix(words_1PD, {}, range(first))
+                words_1RD = self.suffix_embeddings(prompts)[None]
+                suffixes_1RD = self._run_suffixes(words_1RD, _groups(prompts), shared)
+                known[key] = _Rows(prefix_1PD, suffixes_1RD)
         return known[key]
 
     def _precision(self) -> _Precision:
@@ -109,48 +113,55 @@ class TextTower:
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         return weight.device, weight.dtype, autocast
 
-    def _run_head(self, x: Tensor, edits: Edits, layers: range) -> tuple[Tensor, _FromHead]:
-        """The head's state (B, H, D) behind some layers, and what tails need of it in each."""
-        from_head: _FromHead = {}
+    def _run_prefix(self, x: Tensor, edits: Edits, layers: range) -> tuple[Tensor, _FromPrefix]:
+        """The prefix's state (B, P, D) behind some layers, and what suffixes need of it in each."""
+        from_prefix: _FromPrefix = {}
         for layer in layers:
             if layer in edits:
                 x = edits[layer](x)
             if layer == 0:
                 positions_LD = self.clip.positional_embedding.to(self.clip.dtype)
-                from_head[0] = (positions_LD[x.shape[1] :],)
+                from_prefix[0] = (positions_LD[x.shape[1] :],)
                 x = x + positions_LD[: x.shape[1]]
                 continue
             block = self.blocks[layer - 1]
             q, k, v = queries_keys_values(block, x)
-            from_head[layer] = (k, v)
+            from_prefix[layer] = (k, v)
             if layer < self.layers:
-                x = finish(block, x, attend(block, q, k, v, _causal(x.shape[1], 0, x.device)))
-        return x, from_head
+                attended = attend(block, q, k, v, _causal(x.shape[1], 0, x.device))
+                x = output_and_mlp(block, x, attended)
+        return x, from_prefix
 
-    def _run_tails(self, tails_1RD: Tensor, groups: Groups, from_head: _FromHead) -> Tensor:
-        """The tails behind the layers of `from_head` (B, R, D); behind the tower's last one only
+    def _run_suffixes(
+        self, suffixes_1RD: Tensor, groups: Groups, from_prefix: _FromPrefix
+    ) -> Tensor:
+        """The suffixes (B, R, D) behind the layers of `from_prefix`; behind the tower's last only
         their end-of-text rows (B, C, D). More than MOST_ROWS are run in parts."""
-        if not from_head:
-            return tails_1RD
-        heads = max((len(given[0]) for layer, given in from_head.items() if layer), default=1)
-        parts = list(_parts(groups, MOST_ROWS // heads))
+        if not from_prefix:
+            return suffixes_1RD
+        prefixes = max((len(given[0]) for layer, given in from_prefix.items() if layer), default=1)
+        parts = list(_parts(groups, MOST_ROWS // prefixes))
         if len(parts) == 1:
-            return self._run_part(tails_1RD, groups, from_head)
+            return self._run_part(suffixes_1RD, groups, from_prefix)
         sizes = [sum(count * length for count, length in part) for part in parts]
         return torch.cat(
             [
                 checkpoint(
-                    self._run_part, *part, from_head, use_reentrant=False, preserve_rng_state=False
+                    self._run_part,
+                    *part,
+                    from_prefix,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
                 )
                 if torch.is_grad_enabled()
-                else self._run_part(*part, from_head)
-                for part in zip(tails_1RD.split(sizes, dim=1), parts, strict=True)
+                else self._run_part(*part, from_prefix)
+                for part in zip(suffixes_1RD.split(sizes, dim=1), parts, strict=True)
             ],
             dim=1,
         )
 
-    def _run_part(self, x_BRD: Tensor, groups: Groups, from_head: _FromHead) -> Tensor:
-        for layer, given in from_head.items():
+    def _run_part(self, x_BRD: Tensor, groups: Groups, from_prefix: _FromPrefix) -> Tensor:
+        for layer, given in from_prefix.items():
             if layer == 0:
                 parts = [p + given[0][: p.shape[2]] for p in _split(x_BRD, groups)]
                 x_BRD = torch.cat([part.flatten(1, 2) for part in parts], dim=1)
@@ -159,26 +170,26 @@ class TextTower:
         return x_BRD
 
     def _layer(
-        self, layer: int, x_BRD: Tensor, groups: Groups, head_k: Tensor, head_v: Tensor
+        self, layer: int, x_BRD: Tensor, groups: Groups, prefix_k: Tensor, prefix_v: Tensor
     ) -> Tensor:
-        """One block for the tails; the tower's last gives the end-of-text row of each class."""
+        """One block for the suffixes; the tower's last gives the end-of-text row of each class."""
         block, last = self.blocks[layer - 1], layer == self.layers
         by_group = (_split(part, groups) for part in queries_keys_values(block, x_BRD))
         attended = [
-            _attend_tails(block, q[:, :, -1:] if last else q, k, v, head_k, head_v)
+            _attend_suffixes(block, q[:, :, -1:] if last else q, k, v, prefix_k, prefix_v)
             for q, k, v in zip(*by_group, strict=True)
         ]
         if last:
             x_BRD = torch.cat([part[:, :, -1] for part in _split(x_BRD, groups)], dim=1)
-        return finish(block, x_BRD, torch.cat(attended, dim=1))
+        return output_and_mlp(block, x_BRD, torch.cat(attended, dim=1))
 
 
 def _groups(prompts: Prompts) -> Groups:
-    return tuple((len(ids_CT), ids_CT.shape[1]) for ids_CT in prompts.tails)
+    return tuple((len(ids_CT), ids_CT.shape[1]) for ids_CT in prompts.suffixes)
 
 
 def _split(rows_BRD: Tensor, groups: Groups) -> list[Tensor]:
-    """Rows of tails as one tensor (B, C_g, T_g, D) per group."""
+    """Rows of suffixes as one tensor (B, C_g, T_g, D) per group."""
     parts = rows_BRD.split([count * length for count, length in groups], dim=1)
     return [part.unflatten(1, group) for part, group in zip(parts, groups, strict=True)]
 
@@ -199,37 +210,39 @@ def _parts(groups: Groups, most_rows: int) -> Iterator[Groups]:
     yield tuple(part)
 
 
-def _attend_tails(
+def _attend_suffixes(
     block: ResidualAttentionBlock,
     q_BCQD: Tensor,
     k_BCTD: Tensor,
     v_BCTD: Tensor,
-    head_k_BHD: Tensor,
-    head_v_BHD: Tensor,
+    prefix_k_BPD: Tensor,
+    prefix_v_BPD: Tensor,
 ) -> Tensor:
-    """Attention of tails of one length over their head and themselves: (B, C * Q, D).
+    """Attention of suffixes of one length over their prefix and themselves: (B, C * Q, D).
 
-    Q is T, or 1 for the end-of-text row, which sees everything and needs no mask. The head's
-    keys and values stand in no class's memory: all tails meet them in one product.
+    Q is T, or 1 for the end-of-text row, which sees everything and needs no mask. The prefix's
+    keys and values are not copied for every class: all suffixes attend to them in one matmul.
     """
     heads, (classes, queries) = block.attn.num_heads, q_BCQD.shape[1:3]
-    q, k, v = (_by_attention_head(t, heads) for t in (q_BCQD, k_BCTD, v_BCTD))  # (B, A, C, T, d)
-    head_k, head_v = (_by_attention_head(t, heads) for t in (head_k_BHD, head_v_BHD))
+    q, k, v = (_split_heads(t, heads) for t in (q_BCQD, k_BCTD, v_BCTD))  # (B, A, C, T, d)
+    prefix_k, prefix_v = (_split_heads(t, heads) for t in (prefix_k_BPD, prefix_v_BPD))
     q = q * q.shape[-1] ** -0.5
-    to_tail = q @ k.mT
+    to_suffix = q @ k.mT
     if queries > 1:
-        to_tail = to_tail.masked_fill(~_causal(queries, 0, q.device), float("-inf"))
-    to_head = (q.flatten(2, 3) @ head_k.mT).unflatten(2, (classes, queries))
-    share = torch.cat([to_head, to_tail], dim=-1).softmax(dim=-1, dtype=torch.float32).to(v.dtype)
-    of_head, of_tail = share[..., : head_k.shape[2]], share[..., head_k.shape[2] :]
-    attended = (of_head.flatten(2, 3) @ head_v).view_as(q) + of_tail @ v
+        to_suffix = to_suffix.masked_fill(~_causal(queries, 0, q.device), float("-inf"))
+    to_prefix = (q.flatten(2, 3) @ prefix_k.mT).unflatten(2, (classes, queries))
+    share = (
+        torch.cat([to_prefix, to_suffix], dim=-1).softmax(dim=-1, dtype=torch.float32).to(v.dtype)
+    )
+    of_prefix, of_suffix = share[..., : prefix_k.shape[2]], share[..., prefix_k.shape[2] :]
+    attended = (of_prefix.flatten(2, 3) @ prefix_v).view_as(q) + of_suffix @ v
     return attended.movedim(1, 3).flatten(3).flatten(1, 2)
 
 
-def _by_attention_head(rows: Tensor, heads: int) -> Tensor:
+def _split_heads(rows: Tensor, heads: int) -> Tensor:
     """Rows (B, ..., L, D) as (B, A, ..., L, D / A) of A attention heads.
 
-    Copied here once: products would copy them for each of its operands, and keep the copies.
+    Copied here once: each matmul would make and keep a copy of its own.
     """
     return rows.unflatten(-1, (heads, -1)).movedim(-2, 1).contiguous()
 

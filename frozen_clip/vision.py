@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from frozen_clip.blocks import attend, finish, queries_keys_values
+from frozen_clip.blocks import attend, output_and_mlp, queries_keys_values
 from frozen_clip.edits import Edits
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class VisionTower:
     def __call__(
         self, images: Tensor, edits: Edits | None = None, rows: int = 1, plain: bool = False
     ) -> VisionTokens:
-        """Normalised images (N, 3, H, W) -> the first `rows` rows behind the last layer.
+        """Normalized images (N, 3, H, W) -> the first `rows` rows behind the last layer.
 
         With `plain`, the class token of the unedited tower comes along: the layers below
         the first edit run once for both. Only what an edit can reach records a graph.
@@ -74,5 +74,5 @@ class VisionTower:
             q, k, v = queries_keys_values(block, x_NLD)
             if layer == self.layers:
                 x_NLD, q = x_NLD[:, :rows], q[:, :rows]
-            x_NLD = finish(block, x_NLD, attend(block, q, k, v))
+            x_NLD = output_and_mlp(block, x_NLD, attend(block, q, k, v))
         return x_NLD

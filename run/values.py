@@ -20,7 +20,7 @@ from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.optim.lr_scheduler import AVAI_SCHEDS, AVAI_WARMUPS
 from dassl.optim.optimizer import AVAI_OPTIMS
 from dassl.utils.tools import suggestion
-from frozen_clip.facts import ACTIVATIONS
+from frozen_clip.properties import ACTIVATIONS
 
 
 class Allowed(NamedTuple):

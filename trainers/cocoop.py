@@ -76,7 +76,7 @@ class CoCoOpMethod(CoOpMethod):
         """Normalised image features (B, E) -> (B, C), each image against its own prompts."""
         shift_B1D = self.learner.meta_net(f_BE)[:, None]
         context_BKD = (self.learner.context + shift_B1D).to(self.clip.dtype)
-        w_BCE = normalize(self.clip.text.per_head(self.prompts, {0: overwrite(context_BKD)}))
+        w_BCE = normalize(self.clip.text.per_prefix(self.prompts, {0: overwrite(context_BKD)}))
         return cosine_logits(f_BE[:, None], w_BCE, self.clip.scale).squeeze(1)
 
     def classify(self, images: Tensor, w: None, seen: bool) -> Tensor:

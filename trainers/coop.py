@@ -56,8 +56,8 @@ from_public = PUBLIC.from_public
 class CoOpMethod(Method):
     """Prompts whose context is learned.
 
-    prompts: the context's places are in their head, from position 1
-    rows_CK: or they are these rows of the prompts' tails
+    prompts: the context's places are in their prefix, from position 1
+    rows_CK: or they are these rows of the prompts' suffixes
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class CoOpMethod(Method):
         if self.rows_CK is None:
             return normalize(self.clip.text(self.prompts, {0: overwrite(context)}))
         context_CKD = context.expand(*self.rows_CK.shape, -1)
-        words_RD = self.clip.text.words_of_tails(self.prompts)
+        words_RD = self.clip.text.suffix_embeddings(self.prompts)
         words_RD = words_RD.index_copy(0, self.rows_CK.flatten(), context_CKD.flatten(0, 1))
-        return normalize(self.clip.text(self.prompts, tail_words=words_RD))
+        return normalize(self.clip.text(self.prompts, suffix_words=words_RD))
 
     def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
         f = normalize(self.clip.encode_image(images))
@@ -112,7 +112,7 @@ class CoOp(CLIPTrainer):
         before = words_before_name(node.CLASS_TOKEN_POSITION, context.count)
         if before == context.count and not node.CSC:
             return CoOpMethod(clip, prompts, learner)
-        prompts, rows_CK = in_tails(prompts, self.classnames, context.count, before)
+        prompts, rows_CK = in_suffixes(prompts, self.classnames, context.count, before)
         return CoOpMethod(clip, prompts, learner, rows_CK)
 
 
@@ -125,19 +125,19 @@ def words_before_name(position: str, count: int) -> int:
     return {"end": count, "middle": count // 2, "front": 0}[position]
 
 
-def in_tails(
+def in_suffixes(
     prompts: Prompts, classnames: Sequence[str], count: int, before: int
 ) -> tuple[Prompts, Tensor]:
     """The prompts with each name behind `before` of its `count` context words, and the rows
-    (C, K) of their tails where these stand; the shared head is the start of text alone."""
-    names = prompting.sentences(classnames, "{}")
+    (C, K) of their suffixes where these stand; the shared prefix is the start of text alone."""
+    names = prompting.fill_template(classnames, "{}")
     length_C = prompting.token_counts(names).to(prompts.ids_CL.device)
     place_L = torch.arange(prompts.ids_CL.shape[1], device=length_C.device)
     behind_C1 = before + length_C[:, None]  # the last place of the name
     is_name = (place_L > before) & (place_L <= behind_C1)
     is_late = (place_L > behind_C1) & (place_L <= count + length_C[:, None])
     source_CL = place_L + (count - before) * is_name - length_C[:, None] * is_late
-    moved = prompting.build(prompts.ids_CL.gather(1, source_CL), longest_head=1)
-    early = moved.tail_rows(torch.ones_like(length_C), before)
-    late = moved.tail_rows(1 + before + length_C, count - before)
+    moved = prompting.build(prompts.ids_CL.gather(1, source_CL), longest_prefix=1)
+    early = moved.suffix_rows(torch.ones_like(length_C), before)
+    late = moved.suffix_rows(1 + before + length_C, count - before)
     return moved, torch.cat([early, late], dim=1)

@@ -114,13 +114,13 @@ class CLIPTrainer(TrainerX):
         """The config's CLIP; ValueError if its pictures are not those of the config."""
         backbone, precision = self.cfg.MODEL.BACKBONE, self.settings.PREC
         dtype = torch.float16 if precision == "fp16" else torch.float32
-        products = self.half if precision == "amp" else None
+        matmul_dtype = self.half if precision == "amp" else None
         if precision == "amp":
             print(describe(self.device))
         print(f"Loading CLIP (backbone: {backbone.NAME})")
         clip = frozen_clip.load(
             *(backbone.NAME, self.device, dtype),
-            products=products,
+            matmul_dtype=matmul_dtype,
             activation=backbone.get("ACTIVATION", ""),  # another train.py does not have it
             heads=backbone.get("HEADS", []),
         )

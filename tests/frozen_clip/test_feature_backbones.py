@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -16,16 +15,14 @@ from PIL import Image
 import frozen_clip
 import train
 from dassl.data.transforms import build_transform
-from frozen_clip import architectures, weights_file, weights_hash
-from frozen_clip.facts import Preprocessing
-from tests.frozen_clip.test_weights_makes import cache, put  # noqa: F401  (cache is a fixture)
+from frozen_clip import weights_file, weights_hash
+from frozen_clip.properties import Preprocessing
+from frozen_clip.weights import open_clip as loader
+from tests.frozen_clip.test_weights_formats import cache, put  # noqa: F401  (cache is a fixture)
 from tests.helpers.feature_models import CONFIGS, SQUASH, write, write_tokenizer
-from tests.helpers.toy_run import REPO, command, config, refused, variant
+from tests.helpers.toy_run import REPO, command, config, refused
 from tools.predict import load
 from tools.predict.__main__ import main as predict
-from tools.predict.export_readme import readme
-from tools.sweep import planned
-from training.checks import check_preprocessing
 from training.method import cosine_logits, normalize
 
 NAMES = ["red circle", "blue star"]
@@ -142,10 +139,10 @@ def test_a_name_on_the_hub(cache):  # noqa: F811
 
 @pytest.mark.parametrize("name", ["EVA02-B-16", "PE-Core-B-16"])
 def test_tokenizers_of_byte_pairs(name, tmp_path):
-    place = architectures.Place(name, tmp_path / "x.pt", None, None)
+    place = loader.Place(name, tmp_path / "x.pt", None, None)
     text = open_clip.get_model_config(name)["text_cfg"]
     words = ["a photo of a Red  Circle.", "naïve: café"]
-    ours = architectures.tokenizer_of(text, place, name)(words)
+    ours = loader.tokenizer_of(text, place, name)(words)
     assert torch.equal(ours, open_clip.get_tokenizer(name)(words))
     assert ours.shape[1] == text["context_length"]
 
@@ -156,7 +153,7 @@ def test_prompts_that_are_alike_or_too_long(models):
     assert clip.prompts(["red " * 7], "{}").ids_CL.shape == (1, 8)  # and the end of text
     with pytest.raises(ValueError, match=r"has 9 tokens, CLIP reads at most 8; shorten"):
         clip.prompts(["red " * 8], "{}")
-    clip = frozen_clip.load(f"open_clip:{models['eva'][0]}")
+    clip = frozen_clip.load(f"open_clip:{models['custom'][0]}")
     assert clip.prompts(["red " * 14], "{}").ids_CL[0, -1] == 49407
     with pytest.raises(ValueError, match="has 17 tokens, CLIP reads at most 16; shorten"):
         clip.prompts(["red " * 15], "{}")
@@ -175,15 +172,6 @@ def test_a_missing_tokenizer_says_where_to_put_it(tmp_path, monkeypatch):
     for file in (tmp_path / "y").glob("*token*"):
         shutil.copy(file, tmp_path / "x/tokenizer")
     assert frozen_clip.load(f"open_clip:{tmp_path / 'x'}").prompts(NAMES, TEMPLATE)
-
-
-def test_a_missing_config_of_a_text_tower_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
-    write(tmp_path, "biomed")
-    file = tmp_path / "open_clip_config.json"
-    file.write_text(file.read_text().replace(str(tmp_path / "bert"), "owner/no_such_bert"))
-    with pytest.raises(OSError, match=r"needs the config of owner/no_such_bert.*set hf_model_name"):
-        frozen_clip.load(f"open_clip:{tmp_path}")
 
 
 def test_code_beside_weights_is_not_run(tmp_path):
@@ -227,45 +215,21 @@ def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch):
     ],
 )
 def test_how_published_models_want_their_images(name, mean, interpolation, resize):
-    place = architectures.Place(name, REPO / "x.pt", None, None)
-    images = architectures.described(place, name)[1]
+    place = loader.Place(name, REPO / "x.pt", None, None)
+    images = loader.architecture_of(place, name)[1]
     assert images.mean[0] == mean
     assert (images.interpolation, images.resize) == (interpolation, resize)
 
 
-def test_what_the_docs_say_of_siglip_is_enough(toy, tmp_path):
-    text = (REPO / "docs/weights.md").read_text()
-    opts = text.partition("    INPUT.PIXEL_MEAN ")[2].partition("\n")[0].split()
-    file = ("--config-file", str(variant("ZeroshotCLIP", "vit_b16")))
-    cfg, _ = config(
-        *command(toy, "ZeroshotCLIP", tmp_path, *file, opts=("INPUT.PIXEL_MEAN", *opts))
-    )
-    name = "ViT-B-16-SigLIP"
-    images = architectures.described(architectures.Place(name, tmp_path, None, None), name)[1]
-    clip = SimpleNamespace(name=name, image_size=224, loaded=SimpleNamespace(images=images))
-    check_preprocessing(cfg.INPUT, clip)
-
-
 @pytest.mark.parametrize("resize", ["squash", "shortest"])
 def test_images_are_prepared_as_open_clip_does(resize, toy, tmp_path):
-    """In tests, and by the program in the README of an export."""
     pixels = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
-    image.save(tmp_path / "image.png")
     cfg, _ = config(*command(toy, "ZeroshotCLIP", tmp_path, opts=("INPUT.RESIZE", resize)))
     node = cfg.INPUT
     theirs = PreprocessCfg(32, "RGB", node.PIXEL_MEAN, node.PIXEL_STD, "bicubic", resize)
     expected = image_transform_v2(theirs, is_train=False)(image)
     assert torch.equal(build_transform(cfg, is_train=False)(image), expected)
-    how = {"formats": ["PNG"], "exif_orientation": "ignore", "resize": resize, "divide_by": 255}
-    how |= {"resize_shorter_side": 32, "interpolation": "bicubic", "center_crop": [32, 32]}
-    how |= {"mean": list(node.PIXEL_MEAN), "std": list(node.PIXEL_STD)}
-    answer = {"graph": "x.onnx", "answer": {"logits": "f"}, "trainer": "T", "classes": ["a"]}
-    answer |= {"inputs": {"images": ["N", 3, 32, 32]}, "class_features": {"shape": [1, 4]}}
-    program = readme(answer | {"seen_classes": True}).split("def prepare")[1].split("\n\n\n")[0]
-    scope = {"manifest": {"preprocess": how}, "Image": Image, "np": np, "sys": sys}
-    exec(f"def prepare{program}", scope)
-    assert np.allclose(scope["prepare"](tmp_path / "image.png"), expected, atol=1e-5)
 
 
 # Runs
@@ -304,18 +268,9 @@ def test_half_precision_is_of_autocast_alone(models, toy, tmp_path):
     name = f"open_clip:{models['siglip'][0]}"
     opts = prefer(models["siglip"][0], "TRAINER.ZEROSHOTCLIP.PREC", "amp")
     assert train.main(command(toy, "ZeroshotCLIP2", tmp_path, opts=opts)) == 0
-    assert frozen_clip.load(name, products=torch.bfloat16).dtype == torch.float32
+    assert frozen_clip.load(name, matmul_dtype=torch.bfloat16).dtype == torch.float32
     with pytest.raises(ValueError, match="PREC fp16 must be amp or fp32"):
         frozen_clip.load(name, dtype=torch.float16)
-
-
-def test_a_sweep_refuses_before_it_starts(models, toy, tmp_path):
-    opts = prefer(models["siglip"][0])
-    wanted = {
-        name: command(toy, name, tmp_path / name, opts=opts) for name in ("MMRL", "ZeroshotCLIP")
-    }
-    assert "features alone, and MMRL" in planned.refusal([(wanted["MMRL"], None)])
-    assert planned.refusal([(wanted["ZeroshotCLIP"], None)]) is None
 
 
 @pytest.mark.slow

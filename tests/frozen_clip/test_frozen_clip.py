@@ -5,8 +5,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frozen_clip import FrozenCLIP, blend, facts, insert, overwrite, reference, text
-from frozen_clip.weights import lower_products
+from frozen_clip import FrozenCLIP, blend, insert, overwrite, properties, reference, text
+from frozen_clip.weights.load import cast_matmul_weights
 
 WORDS = [
     "cat",
@@ -81,16 +81,6 @@ def test_many_classes_run_in_parts_with_the_same_gradients(most_rows, first, mon
     assert_same(CLIP.encode_text(prompts), reference.text(MODEL, prompts.ids_CL, {}))
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1), st.integers(1, 30))
-def test_parts_are_all_rows_in_order(groups, most_rows):
-    parts = list(text._parts(tuple(groups), most_rows))
-    lengths = [length for part in parts for count, length in part for _ in range(count)]
-    assert lengths == [length for count, length in groups for _ in range(count)]
-    for part in parts:
-        classes, rows = sum(c for c, _ in part), sum(c * length for c, length in part)
-        assert classes and (rows <= most_rows or classes == 1)
-
-
 @settings(max_examples=25, deadline=None)
 @given(edited())
 def test_vision_equals_plain(case):
@@ -109,7 +99,7 @@ def test_vision_equals_plain(case):
 def test_other_activations_and_heads_equal_plain():
     """GELU instead of QuickGELU, and more and narrower heads, as many in no two towers."""
     model = reference.random_clip()
-    facts.apply(model, "gelu", (2, 4))
+    properties.apply(model, "gelu", (2, 4))
     clip = FrozenCLIP(model, "random")
     assert (clip.origin["activation"], clip.origin["heads"]) == ("gelu", {"vision": 2, "text": 4})
     tokens = torch.randn(2, 3, 64, requires_grad=True)
@@ -179,12 +169,12 @@ def test_under_autocast_inserted_tokens_promote_the_stream():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("activation", facts.ACTIVATIONS)
+@pytest.mark.parametrize("activation", properties.ACTIVATIONS)
 def test_weights_converted_once_give_the_same_bits_under_autocast(dtype, activation):
     once, at_each_use = (FrozenCLIP(reference.random_clip(), "random") for _ in range(2))
     for clip in (once, at_each_use):
-        facts.apply(clip.clip, activation, (1, 1))
-    lower_products(once.clip, dtype)
+        properties.apply(clip.clip, activation, (1, 1))
+    cast_matmul_weights(once.clip, dtype)
     assert once.dtype == torch.float32 and once.clip.visual.conv1.weight.dtype == torch.float32
     assert once.clip.transformer.resblocks[0].mlp.c_fc.weight.dtype == dtype
     tokens, images = torch.randn(2, 3, 64, requires_grad=True), torch.randn(2, 3, 32, 32)
@@ -200,7 +190,7 @@ def test_weights_converted_once_give_the_same_bits_under_autocast(dtype, activat
     assert all(map(torch.equal, results(once), results(at_each_use)))
 
 
-def test_cannot_be_woken():
+def test_is_always_in_eval_mode_and_frozen():
     clip = FrozenCLIP(reference.random_clip(), "random")
     assert not clip.train().training and not any(m.training for m in clip.modules())
     assert not any(p.requires_grad for p in clip.parameters())
@@ -237,17 +227,11 @@ def test_bad_prompts(names, template, message):
         CLIP.prompts(names, template)
 
 
-def test_underscores_become_spaces():
-    a = CLIP.prompts(["great_white_shark"], "a photo of a {}.")
-    b = CLIP.prompts(["great white shark"], "a photo of a {}.")
-    assert torch.equal(a.ids_CL, b.ids_CL)
-
-
-def test_head_and_tails_put_together_are_the_prompt():
-    prompts = CLIP.prompts(["dog", "great white shark", "cat"], "a photo of a {}.")
-    rows = [row for group in prompts.tails for row in group]
+def test_prefix_and_suffixes_put_together_are_the_prompt():
+    prompts = CLIP.prompts(["dog", "great_white_shark", "cat"], "a photo of a {}.")
+    rows = [row for group in prompts.suffixes for row in group]
     for c, place in enumerate(prompts.place_C):
-        ids = torch.cat([prompts.head_H, rows[place]])
+        ids = torch.cat([prompts.prefix_P, rows[place]])
         assert torch.equal(ids, prompts.ids_CL[c, : len(ids)])
         assert not prompts.ids_CL[c, len(ids) :].any()
-    assert prompts.head_H.tolist()[0] == 49406
+    assert prompts.prefix_P.tolist()[0] == 49406

@@ -19,14 +19,6 @@ CONFIGS = {
         **{"embed_dim": 32, "quick_gelu": True, "vision_cfg": VISION},
         "text_cfg": {"context_length": 16, "vocab_size": 49408, **TOWER},
     },
-    "eva": {
-        **{"embed_dim": 32, "custom_text": True},
-        "vision_cfg": {
-            **{"image_size": 224, "timm_model_name": "eva02_tiny_patch14_224"},
-            **{"timm_pool": "token", "timm_proj": None},
-        },
-        "text_cfg": {"context_length": 16, "vocab_size": 49408, **TOWER},
-    },
     "siglip": {
         **{"embed_dim": 64, "init_logit_bias": -10, "custom_text": True, "vision_cfg": TIMM},
         "text_cfg": {

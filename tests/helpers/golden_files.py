@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from frozen_clip import FrozenCLIP
-from frozen_clip.weights import build
+from frozen_clip.weights.state_dict import build
 from training.method import Method
 
 FOLDER = Path(__file__).parents[1] / "golden"

@@ -40,7 +40,7 @@ def test_coop_places_its_context_around_the_name(position, class_specific, init)
     prompts, rows = CLIP.prompts(WORDS, context.template), None
     before = coop.words_before_name(position, context.count)
     if class_specific or position != "end":
-        prompts, rows = coop.in_tails(prompts, WORDS, context.count, before)
+        prompts, rows = coop.in_suffixes(prompts, WORDS, context.count, before)
     with torch.no_grad():
         learner.context += 0.1 * torch.randn_like(learner.context)
     w = coop.CoOpMethod(CLIP, prompts, learner, rows).text_features()

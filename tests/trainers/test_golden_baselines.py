@@ -31,7 +31,7 @@ def build_coop(names: list[str], options: dict):
     learner = coop.ContextLearner(clip(), context, len(names) if options["CSC"] else None)
     before = coop.words_before_name(options["CLASS_TOKEN_POSITION"], context.count)
     if options["CSC"] or before < context.count:
-        prompts, rows = coop.in_tails(prompts, names, context.count, before)
+        prompts, rows = coop.in_suffixes(prompts, names, context.count, before)
     return coop.CoOpMethod(clip(), prompts, learner, rows), coop.from_public
 
 

@@ -9,7 +9,7 @@ import torch
 import train
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import described
-from frozen_clip.weights import build as build_clip
+from frozen_clip.weights.state_dict import build as build_clip
 from tests.helpers.golden_files import Golden, clip_state
 from tests.helpers.toy_run import build, command, trainer_names
 

@@ -75,14 +75,6 @@ def test_towers_of_other_depths_are_counted_from_the_top(layers):
     mmrl.check_rep_layers([-3, -1], deep(), "TRAINER.MMRL.REP_LAYERS")
 
 
-def test_the_example_of_a_refusal_is_allowed():
-    with pytest.raises(ValueError, match="for example") as refused:
-        mmrl.check_rep_layers([2, 3], deep(), "KEY")
-    assert "counted from the top of each tower" in str(refused.value)
-    example = str(refused.value).partition("for example ")[2]
-    mmrl.check_rep_layers([int(number) for number in re.findall(r"-?\d+", example)], deep(), "KEY")
-
-
 # The table of the docs
 
 

@@ -8,7 +8,6 @@ import torch
 
 import train
 from dassl.utils import devices
-from run.machine import device_name
 from tests.helpers.stand_in import accelerator
 from tests.helpers.toy_run import command, refused
 from tests.run.test_one_run import assert_same_run
@@ -101,10 +100,6 @@ def test_a_run_on_an_accelerator(prec, toy, tmp_path, picture, capsys, monkeypat
 def test_a_run_may_go_on_under_another_name_of_a_device(toy, tmp_path):
     for device in ("auto", "cpu"):
         assert train.main(command(toy, "MMRL", tmp_path / "run", opts=("DEVICE", device))) == 0
-
-
-def test_a_processor_has_a_name():
-    assert device_name(torch.device("mps")) == f"{device_name(torch.device('cpu'))}, mps"
 
 
 @pytest.mark.parametrize(

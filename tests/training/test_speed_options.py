@@ -131,8 +131,8 @@ def test_parts_shrink_until_they_fit(capsys):
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 USES_HUGE_PAGES = """
-from run.config import default_config
-default_config()  # imports all that a run imports before its first tensor
+import frozen_clip
+frozen_clip.load("small")
 import torch
 x = torch.ones(32 << 20)
 lines = open("/proc/self/smaps_rollup").read().splitlines()

@@ -5,7 +5,7 @@
 Measures a training step, evaluation and peak memory on a random CLIP of ViT-B/16's size, each
 in a fresh process, the two sides by turns, with the same weights and inputs; checks that both
 give the same loss and gradients; prints a table with ratios, how far a step is from the
-arithmetic floor (its products at the speed of one large product), and how it grows with the
+arithmetic floor (its matmuls at the speed of one large matmul), and how it grows with the
 number of classes.
 """
 
@@ -37,7 +37,7 @@ TOLERANCE = {
 def run(case: dict) -> dict:
     """One measurement in a process of its own. RuntimeError with its last words if it fails."""
     command = [sys.executable, "-m", "tools.benchmark.worker", json.dumps(case)]
-    # frozen_clip asks for huge pages, which plain code does not
+    # frozen_clip.load asks for huge pages, which plain code does not
     environment = os.environ | {"THP_MEM_ALLOC_ENABLE": "0" if case["side"] == "plain" else "1"}
     done = subprocess.run(
         command, cwd=REPO, env=environment, capture_output=True, text=True, check=False

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from frozen_clip import FrozenCLIP, reference
-from frozen_clip.weights import lower_products
+from frozen_clip.weights.load import cast_matmul_weights
 from trainers import mmrl, mmrl_plus
 from training.compiled import CompiledStep
 
@@ -43,7 +43,7 @@ class Case(NamedTuple):
 class Measured(NamedTuple):
     """`step`: median seconds of a training step; `images`: per second in evaluation, text
     features given; `memory`: peak bytes above the loaded model; `loss` of the first step and
-    `gradient`, the norm of all its gradients; `floor`: the seconds that a step's products
+    `gradient`, the norm of all its gradients; `floor`: the seconds that a step's matmuls
     would take at the speed of one large matrix product."""
 
     step: float
@@ -76,7 +76,7 @@ def build_method(case: Case) -> mmrl.MMRLMethod:
     torch.manual_seed(0)
     clip = FrozenCLIP(CLIP(*VIT_B16).to(case.device), "random ViT-B/16")
     if case.side != "plain" and case.precision != "fp32":  # as `frozen_clip.load` does
-        lower_products(clip.clip, DTYPES[case.precision])
+        cast_matmul_weights(clip.clip, DTYPES[case.precision])
     with autocast(case):
         return build_method_around(case, clip)
 
@@ -172,7 +172,7 @@ def training_loss(case: Case, method: mmrl.MMRLMethod) -> Loss:
 
 
 def floor_of(case: Case, loss_of: Loss, images: Tensor, labels: Tensor, size: int = 4096) -> float:
-    """Seconds of a step's products, as torch counts them, at the speed of one large product."""
+    """Seconds of a step's matmuls, as torch counts them, at the speed of one large matmul."""
     with FlopCounterMode(display=False) as counter:
         loss_of(images, labels).backward()
     a = torch.randn(size, size, device=case.device, dtype=DTYPES[case.precision])

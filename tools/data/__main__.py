@@ -119,11 +119,12 @@ def run_toy(args: argparse.Namespace) -> int:
 
 
 def run_weights(args: argparse.Namespace) -> int:
-    from frozen_clip import hub, weights
+    from frozen_clip import names, weights_file
+    from frozen_clip.weights import hub
 
     print("By name:")
-    for name in weights.names():
-        path = weights.weights_file(name)
+    for name in names():
+        path = weights_file(name)
         print(f"  {name:18} {path if path.is_file() else 'downloaded on first use'}")
     print("From the Hugging Face hub, in the cache:")
     for name, size in hub.cached() or [("none", 0)]:

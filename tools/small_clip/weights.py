@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from clip.model import CLIP
 
-from frozen_clip.weights import SMALL_FILE
+from frozen_clip.weights.load import SMALL_FILE
 
 WEIGHTS = SMALL_FILE
 VOCAB_SIZE = 49408  # of OpenAI's tokenizer

@@ -1,11 +1,13 @@
-"""One file of weights -> tensors by name, and what the file says of itself. Runs no code in it."""
+"""One file of weights -> tensors by name, and the properties it states. Runs no code in it."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 import zipfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,43 +15,56 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozen_clip.facts import Facts, Preprocessing, facts_in
-from frozen_clip.hashes import file_hash
+from frozen_clip.properties import Properties, properties_in
 
 StateDict = dict[str, Tensor]
-SAFETENSORS = ".safetensors"
 
 
 class Weights(NamedTuple):
-    """What was read, its tensors under OpenAI's names.
-
-    facts: None if nothing there says them. sha256: `hash_of` all files, a config included
-    expected: by the size's name what a config says of it, and the config's own word for it
-    """
+    """Tensors by name, their properties if the file states them, the file's SHA-256."""
 
     state: StateDict
-    facts: Facts | None
+    properties: Properties | None
     sha256: str
-    expected: dict[str, tuple[str, object]] = {}  # noqa: RUF012
-    images: Preprocessing = Preprocessing()
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, computed once while size and time stay; OSError if it is unreadable."""
+    stat = os.stat(path)
+    return _hash(os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hash(path: str, size: int, mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_of(paths: Sequence[Path]) -> str:
+    """SHA-256 of one file; of several, that of their hashes."""
+    hashes = [file_hash(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def read_file(path: Path) -> Weights:
-    """An archive of OpenAI's, a file of `torch.save`, or safetensors.
+    """Read an archive of OpenAI's, a file of `torch.save`, or safetensors.
 
     Raises ValueError for anything else, and for a file that wants to run code.
     """
     try:
         digest = file_hash(path)
         openais = _is_openais(digest)
-        facts = Facts("quick_gelu", None, "OpenAI's, by its SHA-256") if openais else None
         if _is_safetensors(path):
-            state, said = _read_safetensors(path)
+            state, content = _read_safetensors(path)
         elif _is_torchscript(path):
-            state, said = _read_torchscript(path, openais), {}
+            state, content = _read_torchscript(path, openais), {}
         else:
-            state, said = _read_pickle(path)
-        return Weights(state, facts or facts_in(said, str(path)), digest)
+            state, content = _read_pickle(path)
+        known = Properties("quick_gelu", None, "OpenAI's, by its SHA-256") if openais else None
+        return Weights(state, known or properties_in(content, str(path)), digest)
     except Exception as error:  # whatever a damaged file provokes
         reason = _what_else(path) or str(error).strip().split("\n")[0]
         raise ValueError(
@@ -60,7 +75,7 @@ def read_file(path: Path) -> Weights:
 
 
 def _what_else(path: Path) -> str | None:
-    """What else than weights the file is, where the engine can tell."""
+    """What the file is instead of weights, where the engine can tell."""
     if _is_safetensors(path):
         return None
     try:
@@ -71,12 +86,6 @@ def _what_else(path: Path) -> str | None:
     return what and f"it is {what}"
 
 
-def hash_of(paths: Sequence[Path]) -> str:
-    """SHA-256 of a file; of several, that of theirs."""
-    hashes = [file_hash(path) for path in paths]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
 def _is_openais(digest: str) -> bool:
     from frozen_clip.openai import clip
 
@@ -85,7 +94,7 @@ def _is_openais(digest: str) -> bool:
 
 def _is_safetensors(path: Path) -> bool:
     with open(path, "rb") as file:
-        return path.suffix == SAFETENSORS or file.read(10)[8:] == b'{"'
+        return path.suffix == ".safetensors" or file.read(10)[8:] == b'{"'
 
 
 def _read_safetensors(path: Path) -> tuple[StateDict, dict[str, object]]:
@@ -98,16 +107,14 @@ def _read_safetensors(path: Path) -> tuple[StateDict, dict[str, object]]:
 
 def _read_pickle(path: Path) -> tuple[StateDict, dict[str, object]]:
     content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict):
-        raise ValueError(f"it does not hold tensors by name, but a {type(content).__name__}")
-    state = content.get("state_dict", content)
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise ValueError("it does not hold tensors by name")
     return state, content if state is not content else {}
 
 
 def _read_torchscript(path: Path, openais: bool) -> StateDict:
-    """Loading such an archive can run code that is in it: only OpenAI's are."""
+    """Loading such an archive can run code that is in it: only OpenAI's are loaded."""
     if not openais:
         raise ValueError(
             "it is a TorchScript archive, which may run code, and by its SHA-256 not one of "
@@ -129,12 +136,11 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def read_small(path: Path) -> tuple[Weights, Tensor]:
-    """The shipped model: half-precision arrays, word vectors only for the ids it knows."""
+    """The shipped model, whose arrays are float16, and the ids that it has word vectors for."""
     with np.load(path, allow_pickle=False) as arrays:
         state = {key: torch.from_numpy(arrays[key]).float() for key in arrays.files}
     ids = state.pop("token_embedding.ids").long()
     rows = state.pop("token_embedding.rows")
     vocabulary = torch.zeros(int(state.pop("vocab_size")), rows.shape[1])
     state["token_embedding.weight"] = vocabulary.index_copy(0, ids, rows)
-    facts = Facts("quick_gelu", None, "this repository")
-    return Weights(state, facts, file_hash(path)), ids
+    return Weights(state, Properties("quick_gelu", None, "this repository"), file_hash(path)), ids

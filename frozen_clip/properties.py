@@ -1,8 +1,8 @@
-"""What the tensors of a CLIP do not say: its activation and its numbers of attention heads.
+"""What the tensors of a CLIP do not tell: activation, attention heads, and how it takes images.
 
-With the wrong ones every tensor fits, and every number is wrong. So they are never guessed: they
-come from what is known to be OpenAI's, from a config beside the weights, from the file itself, or
-from the user.
+With the wrong activation or heads every tensor fits, and every number is wrong. So they are never
+guessed: they are known for OpenAI's files, or stand in a config beside the weights or in the file
+itself, or the user gives them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 ACTIVATIONS = ("quick_gelu", "gelu")  # x * sigmoid(1.702 x); x * Phi(x), exactly
 
 
-class Facts(NamedTuple):
-    """activation: one of `ACTIVATIONS`. heads: of the vision and of the text tower; None where
-    each is 64 wide, as in all of OpenAI's. source: who says so."""
+class Properties(NamedTuple):
+    """How a CLIP computes.
+
+    activation: one of `ACTIVATIONS`
+    heads: of the vision and the text tower; None where each is 64 wide, as in all of OpenAI's
+    source: which file, or who, says so
+    """
 
     activation: str
     heads: tuple[int, int] | None
@@ -28,7 +32,7 @@ class Facts(NamedTuple):
 
 
 class Preprocessing(NamedTuple):
-    """How a model wants its images, as far as it says: mean and std of red, green and blue."""
+    """The images that a model was trained on, as far as it says; mean and std of R, G, B."""
 
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -36,21 +40,52 @@ class Preprocessing(NamedTuple):
     resize: str | None = None  # 'shortest': the shorter edge, then a crop; 'squash': to a square
 
 
-def facts_in(content: dict[str, object], source: str) -> Facts | None:
-    """The facts that a file says of itself in `activation` and `heads`; None without them.
+def properties_in(content: dict[str, object], source: str) -> Properties | None:
+    """The properties that a file states as `activation` and `heads`; None without them.
 
-    Raises ValueError where they are no such thing.
+    Raises ValueError for other values than allowed.
     """
     activation, heads = content.get("activation"), content.get("heads")
     if activation is None and heads is None:
         return None
     pair = _pair(heads)
     if activation not in ACTIVATIONS or pair is None:
-        raise ValueError(
-            f"it says activation {activation!r:.50} and heads {heads!r:.50}; allowed are "
-            f"{' or '.join(ACTIVATIONS)}, and the heads of the vision and of the text tower"
-        )
-    return Facts(str(activation), pair, source)
+        raise ValueError(f"it says {_not_allowed(activation, heads)}")
+    return Properties(str(activation), pair, source)
+
+
+def settle(
+    found: Properties | None,
+    activation: str,
+    heads: Sequence[int],
+    name: str,
+    widths: tuple[int, int],
+) -> tuple[str, tuple[int, int], str]:
+    """Activation, heads and their source: the model's own, or the user's where it has none.
+
+    activation, heads: the user's; empty if not given
+    widths: D of the vision and the text tower, which the heads divide
+
+    Raises ValueError where nobody states them, where the two differ, and for impossible heads.
+    """
+    default = (widths[0] // 64, widths[1] // 64)
+    given = _pair(list(heads))
+    if activation not in ("", *ACTIVATIONS) or (heads and given is None):
+        raise ValueError(f"the config has {_not_allowed(activation, heads)}")
+    if found is None:
+        if not activation or given is None:
+            raise ValueError(_unknown(name, default))
+        found = Properties(activation, given, "MODEL.BACKBONE.ACTIVATION and MODEL.BACKBONE.HEADS")
+    its = found.heads or default
+    _check_agrees("ACTIVATION", activation, found.activation, name, found.source)
+    _check_agrees("HEADS", given, its, name, found.source)
+    for tower, count, width in zip(("vision", "text"), its, widths, strict=True):
+        if width % count:
+            raise ValueError(
+                f"{name} cannot have {count} heads in its {tower} tower, which is {width} wide "
+                f"({found.source}): the width must be a multiple of them"
+            )
+    return found.activation, its, found.source
 
 
 def _pair(heads: object) -> tuple[int, int] | None:
@@ -62,53 +97,17 @@ def _pair(heads: object) -> tuple[int, int] | None:
     return (numbers[0], numbers[1]) if len(numbers) == 2 else None
 
 
-def settle(
-    found: Facts | None,
-    activation: str,
-    heads: Sequence[int],
-    name: str,
-    widths: tuple[int, int],
-) -> tuple[str, tuple[int, int], str]:
-    """Activation, heads and who says so, the model or the user; ValueError where neither does, or
-    the two differ.
-
-    activation, heads: the user's; empty where nothing was given
-    widths: of the vision and of the text tower, whose heads share them
-    """
-    default = (widths[0] // 64, widths[1] // 64)
-    given = _given(activation, heads)
-    if found is None:
-        if not activation or given is None:
-            raise ValueError(_unknown(name, default))
-        found = Facts(activation, given, "MODEL.BACKBONE.ACTIVATION and MODEL.BACKBONE.HEADS")
-    its_heads = found.heads or default
-    _check_agrees("ACTIVATION", activation, found.activation, name, found.source)
-    _check_agrees("HEADS", given, its_heads, name, found.source)
-    for tower, count, width in zip(("vision", "text"), its_heads, widths, strict=True):
-        if width % count:
-            raise ValueError(
-                f"{name} cannot have {count} heads in its {tower} tower, which is {width} wide "
-                f"({found.source}): the width must be a multiple of them"
-            )
-    return found.activation, its_heads, found.source
-
-
-def _given(activation: str, heads: Sequence[int]) -> tuple[int, int] | None:
-    """The user's heads, if there are any; ValueError for what cannot be."""
-    pair = _pair(list(heads))
-    if activation not in ("", *ACTIVATIONS) or (heads and pair is None):
-        raise ValueError(
-            f"activation is {activation!r} and heads are {heads}; allowed are "
-            f"{' or '.join(ACTIVATIONS)}, and the heads of the vision and of the text tower"
-        )
-    return pair
+def _not_allowed(activation: object, heads: object) -> str:
+    return (
+        f"activation {activation!r:.50} and heads {heads!r:.50}; allowed are "
+        f"{' or '.join(ACTIVATIONS)}, and the heads of the vision and of the text tower"
+    )
 
 
 def _check_agrees(key: str, given: object, its: object, name: str, source: str) -> None:
     if given and given != its:
-        raise ValueError(
-            f"MODEL.BACKBONE.{key} is {given}, but {name} has {its} ({source}): leave the key out"
-        )
+        whose = source if source.startswith(name) else f"{name} ({source})"
+        raise ValueError(f"MODEL.BACKBONE.{key} is {given}, but {whose} has {its}: leave it out")
 
 
 def _unknown(name: str, default: tuple[int, int]) -> str:
@@ -124,7 +123,7 @@ def _unknown(name: str, default: tuple[int, int]) -> str:
 
 
 def apply(model: CLIP, activation: str, heads: tuple[int, int]) -> None:
-    """Let a CLIP compute with this activation and these heads of the vision and text tower."""
+    """Set the activation and the heads (vision, text) that a CLIP computes with."""
     from frozen_clip.openai import model as openai
 
     vision, text = heads
@@ -138,8 +137,8 @@ def apply(model: CLIP, activation: str, heads: tuple[int, int]) -> None:
         block.mlp.gelu = nn.GELU() if activation == "gelu" else openai.QuickGELU()
 
 
-def read_off(model: CLIP) -> tuple[str, tuple[int, int]]:
-    """The activation and heads (vision, text) that a CLIP computes with."""
+def properties_of(model: CLIP) -> tuple[str, tuple[int, int]]:
+    """The activation and the heads (vision, text) that a CLIP computes with."""
     from frozen_clip.openai import model as openai
 
     block = model.transformer.resblocks[0]
@@ -152,6 +151,6 @@ def read_off(model: CLIP) -> tuple[str, tuple[int, int]]:
 
 
 def described(model: CLIP) -> dict[str, object]:
-    """What `torch.save` makes a file of that says its facts: tensors, activation, heads."""
-    activation, heads = read_off(model)
+    """A state dict with its properties, for `torch.save`: `load` then needs nothing else."""
+    activation, heads = properties_of(model)
     return {"state_dict": model.state_dict(), "activation": activation, "heads": list(heads)}
