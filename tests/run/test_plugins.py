@@ -25,6 +25,7 @@ from run.config import default_config, extend_cfg, own_part
 from run.plugins import REGISTRIES, import_plugins
 from tests.helpers.toy_run import REPO, variant
 from tests.house.test_architecture import ENGINE, imports
+from tools.flatten import flattened
 from training.templates import DATASET_TEMPLATES, template_of
 
 FOLDER = Path(__file__).parents[1] / "plugins"
@@ -193,7 +194,8 @@ def test_our_trainers_under_another_train_py(tiles, tmp_path):
     cfg = get_cfg_default()
     extend_cfg(cfg)
     cfg.merge_from_file(REPO / "configs/datasets/colored_shapes.yaml")
-    cfg.merge_from_file(variant("MMRLPlus"))
+    (tmp_path / "flat.yaml").write_text(flattened(variant("MMRLPlus")))
+    cfg.merge_from_file(tmp_path / "flat.yaml")
     cfg.merge_from_list(["DATASET.ROOT", str(tiles), "OUTPUT_DIR", str(tmp_path), "SEED", 1])
     cfg.merge_from_list(["TRAINER.NAME", "MMRLPlus", "TASK", "B2N", "DATASET.NUM_SHOTS", 1])
     cfg.merge_from_list(["MODEL.BACKBONE.NAME", str(tiles / "narrow.pt"), "OPTIM.MAX_EPOCH", 1])
