@@ -25,7 +25,8 @@ from dassl.config import clean_cfg, get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from run.flat import EARLIER, flatten
-from run.plugins import check_registered, import_plugins, told
+from run.plugin_errors import plugin_errors
+from run.plugins import check_registered, import_plugins
 from run.typed import typed
 
 PATHS = {
@@ -90,7 +91,8 @@ def _extend(cfg: CfgNode, plugins: Iterable[str] = (), paths: Iterable[str] = ()
     cfg.TEST.SAVE_PREDICTIONS = False  # write predictions.csv: the answer to every test picture
     for module in import_plugins(plugins, paths):
         if hasattr(module, "add_config"):
-            told(Path(module.__file__ or ""), module.add_config, cfg)
+            with plugin_errors(Path(module.__file__ or "")):
+                module.add_config(cfg)
 
 
 def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:

@@ -35,7 +35,7 @@ def test_what_plugins_may_use_is_upstreams():
         assert names <= upstream.NAMES[module], module
 
 
-@pytest.mark.parametrize("file", ["config", "flat", "plugins", "siblings"])
+@pytest.mark.parametrize("file", ["config", "flat", "plugins", "plugin_errors", "siblings"])
 def test_what_extend_cfg_imports_is_upstreams(file):
     for node in ast.parse((REPO / "run" / f"{file}.py").read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "dassl":

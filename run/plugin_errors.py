@@ -1,15 +1,33 @@
-"""What published code takes for granted, in words where it is not so."""
+"""Errors of plugins, in words, with the plugin's file and line."""
 
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from types import TracebackType
 
 import torch
 
 NOT_THEIRS = {"dassl", "run", "train", "__main__", *sys.stdlib_module_names}
+
+
+@contextmanager
+def plugin_errors(file: Path) -> Iterator[None]:
+    """Within, whatever fails becomes a ValueError that names the plugin's file and line."""
+    try:
+        yield
+    except Exception as error:  # a plugin may do anything
+        line = getattr(error, "lineno", None)  # of a SyntaxError
+        for frame, number in walk_tb(error.__traceback__):
+            if frame.f_code.co_filename in (str(file), str(file.resolve())):
+                line = number
+        where = f"{file}, line {line}" if line else file
+        raise ValueError(
+            f"the plugin {where} cannot be used: {type(error).__name__}: {error}\n"
+            "(--debug shows the whole traceback)"
+        ) from error
 
 
 @contextmanager
@@ -45,11 +63,10 @@ def _remedy(error: Exception, backbone: str) -> str | None:
 def _line_of_others(trace: TracebackType | None) -> str | None:
     """The last line in a traceback that is a plugin's, or of a module that came with one."""
     place = None
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        room = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+    for frame, line in walk_tb(trace):
+        file = frame.f_code.co_filename
+        room = frame.f_globals.get("__name__", "").partition(".")[0]
         is_installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
         if room not in NOT_THEIRS and not is_installed:
-            place = f"{file}, line {trace.tb_lineno},"
-        trace = trace.tb_next
+            place = f"{file}, line {line},"
     return place
