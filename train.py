@@ -110,7 +110,7 @@ def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> 
     from dassl.utils.determinism import deterministic
     from dassl.utils.stopping import Stopped
     from run.config import own_part
-    from run.plugin_faults import plugin_faults
+    from run.plugin_errors import plugin_faults
 
     logger = setup_logger(cfg.OUTPUT_DIR) if is_main() else Logger()
     trainer = None

@@ -1,6 +1,6 @@
 """The config of a run, from the engine's defaults to the last `KEY VALUE` of the command.
 
-Later ones win:
+Each source becomes a list of settings, which are merged in this order, later ones winning:
 
     engine defaults < each trainer's `add_config` < data set YAML < trainer YAML
     < `per_dataset.yaml` beside it, by TASK and data set < flags < KEY VALUE ...
@@ -14,16 +14,19 @@ from functools import cache, reduce
 from itertools import pairwise
 from operator import getitem
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
+from common.config_files import config_layers, read_config
 from common.punctuation import instead
 from common.safe_yaml import Plain, read_as_written, read_yaml
 from dassl.config import clean_cfg, get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from run.flat import EARLIER, flatten
-from run.plugins import check_registered, import_plugins, told
+from run.plugin_errors import plugin_errors
+from run.plugins import check_registered, import_plugins
 from run.typed import typed
 
 PATHS = {
@@ -43,6 +46,14 @@ FLAG_KEYS = {
     "head": "MODEL.HEAD.NAME",
     "train_epoch": "OPTIM.MAX_EPOCH",
 }
+
+
+class Setting(NamedTuple):
+    """One key of the config, as somebody gave it."""
+
+    key: str  # dotted
+    value: Any  # as it was written; `merge` gives it the type of the key
+    source: str  # file or flag
 
 
 def default_config(plugins: Iterable[str] = (), paths: Iterable[str] = ()) -> CfgNode:
@@ -80,7 +91,8 @@ def _extend(cfg: CfgNode, plugins: Iterable[str] = (), paths: Iterable[str] = ()
     cfg.TEST.SAVE_PREDICTIONS = False  # write predictions.csv: the answer to every test picture
     for module in import_plugins(plugins, paths):
         if hasattr(module, "add_config"):
-            told(Path(module.__file__), module.add_config, cfg)
+            with plugin_errors(Path(module.__file__ or "")):
+                module.add_config(cfg)
 
 
 def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
@@ -91,21 +103,22 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
     """
     from run.values import check_values  # late: upstream's engine has no such tables
 
-    cfg = default_config(getattr(args, "plugin", ()), getattr(args, "plugin_path", ()))
+    cfg = default_config(args.plugin, args.plugin_path)
     if args.trainer:  # before its keys are missed
         check_registered(TRAINER_REGISTRY, args.trainer, "trainer (--trainer)")
-    for file in (args.dataset_config_file, args.config_file):
-        if file:
-            merge_file(cfg, Path(file))
-    final = _with_command_line(cfg.clone(), args)  # TASK and the data set may stand there
-    notes = []
-    if args.config_file:
-        table = Path(args.config_file).parent / "per_dataset.yaml"
-        notes = merge_per_dataset(cfg, table, final.TASK, final.DATASET.NAME)
-    cfg = _with_command_line(cfg, args)
+    command = command_settings(args)
+    of_dataset, of_trainer = map(file_settings, (args.dataset_config_file, args.config_file))
+    said = {s.key: s.value for s in (*of_dataset, *of_trainer, *command)}
+    table = table_settings(
+        Path(args.config_file).parent / "per_dataset.yaml" if args.config_file else None,
+        str(said.get("TASK", cfg.TASK)),
+        str(said.get("DATASET.NAME", cfg.DATASET.NAME)),
+    )
+    found = merge(cfg, [*of_dataset, *of_trainer, *table, *command])
+    from_table = {setting.source for setting in table}
+    notes = [f"{s.key} = {s.value} (from {s.source})" for s in found if s.source in from_table]
     check_registered(TRAINER_REGISTRY, cfg.TRAINER.NAME, "trainer (--trainer)")
-    if args.config_file:
-        check_whose(cfg, Path(args.config_file))
+    check_whose(cfg, of_trainer, args.config_file)
     check_values(cfg)
     if cfg.INPUT.EXIF_ORIENTATION == "auto":
         cfg.INPUT.EXIF_ORIENTATION = _trained_orientation(cfg, args) or orientation_of(
@@ -113,6 +126,71 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
         )
     cfg.freeze()
     return cfg, notes
+
+
+def file_settings(file: str | Path) -> list[Setting]:
+    """What a YAML file and the files that it builds on set; nothing where none is given."""
+    layers = config_layers(Path(file)) if file else []
+    return [Setting(*leaf, str(path)) for path, tree in layers for leaf in flatten(tree)]
+
+
+def table_settings(table: Path | None, task: str, dataset: str) -> list[Setting]:
+    """The entry of a `per_dataset.yaml` for a protocol and dataset, if there is one."""
+    if table is None or not table.is_file():
+        return []
+    tree = read_config(table, read_as_written)
+    for level in (task, dataset):
+        tree = tree.get(level, {})
+        if not isinstance(tree, dict):
+            raise ValueError(f"{table}: expected keys and values below {level}, not {tree!r:.80}")
+    return [Setting(key, value, f"{table}, {task}, {dataset}") for key, value in tree.items()]
+
+
+def command_settings(args: Namespace) -> list[Setting]:
+    """What the flags and the KEY VALUE behind them set."""
+    check_tail(args)
+    given = [
+        Setting(key, getattr(args, flag), f"--{flag.replace('_', '-')}")
+        for flag, key in FLAG_KEYS.items()
+        if getattr(args, flag, None) is not None
+    ]
+    for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
+        plain = Plain(text) if isinstance(text, str) and text else text
+        given.append(Setting(key, plain, "the command line"))
+    return given
+
+
+def merge_file(cfg: CfgNode, file: Path) -> None:
+    """Merge a YAML file and the files that it builds on; their keys must exist."""
+    merge(cfg, file_settings(file))
+
+
+def merge(cfg: CfgNode, settings: Iterable[Setting]) -> list[Setting]:
+    """Set keys, later ones winning; the settings, each value in the type that its key has.
+
+    Raises ValueError for a key that does not exist, or a value of another type.
+    """
+    leaves = dict(flatten(cfg))
+    found = [setting._replace(value=_typed(cfg, leaves, setting)) for setting in settings]
+    for key, value, _ in found:
+        *nodes, name = key.split(".")
+        reduce(getitem, nodes, cfg)[name] = value
+    return found
+
+
+def _typed(cfg: CfgNode, leaves: dict[str, Any], setting: Setting) -> Any:
+    key, value, source = setting
+    first = value[0] if isinstance(value, list) and value else value
+    where = f"{source}, line {first.line}" if getattr(first, "line", None) else source
+    if key not in leaves:
+        raise ValueError(_no_leaf(cfg, leaves, setting, where))
+    default = leaves[key]
+    try:
+        found = typed(value, default, loose=_own_types().get(key) is not type(default))
+    except ValueError as error:
+        has = "has no value" if value in ("", None) else f"cannot be {value!r:.80}"
+        raise ValueError(f"{key} {has} (from {where}): {error}") from error
+    return os.path.expanduser(found) if key in PATHS else found
 
 
 def _trained_orientation(cfg: CfgNode, args: Namespace) -> str | None:
@@ -130,18 +208,6 @@ def orientation_of(dataset: str) -> str:
     """What INPUT.EXIF_ORIENTATION auto means for a dataset: `ignore` unless its class says so."""
     known = dataset in DATASET_REGISTRY.registered_names()  # which is checked later
     return getattr(known and DATASET_REGISTRY.get(dataset), "exif_orientation", "ignore")
-
-
-def _with_command_line(cfg: CfgNode, args: Namespace) -> CfgNode:
-    for flag, key in FLAG_KEYS.items():
-        value = getattr(args, flag, None)
-        if value is not None:
-            set_key(cfg, key, value, f"--{flag.replace('_', '-')}")
-    check_tail(args)
-    for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
-        plain = Plain(text) if isinstance(text, str) and text else text
-        set_key(cfg, key, plain, "the command line")
-    return cfg
 
 
 def check_tail(args: Namespace) -> None:
@@ -177,10 +243,9 @@ def check_tail(args: Namespace) -> None:
 
 def repeated(args: Namespace) -> list[str]:
     """A line for each key that a command gives several values, by a flag and KEY VALUE ..."""
-    flags = ((key, getattr(args, flag, None)) for flag, key in FLAG_KEYS.items())
-    values: dict[str, list[str]] = {key: [str(value)] for key, value in flags if value is not None}
-    for key, text in zip(args.opts[::2], args.opts[1::2], strict=True):
-        values.setdefault(key, []).append(str(text))
+    values: dict[str, list[str]] = {}
+    for key, value, _ in command_settings(args):
+        values.setdefault(key, []).append(str(value))
     return [
         f"{key} is given as {', then '.join(texts)}: the last one counts"
         for key, texts in values.items()
@@ -198,22 +263,11 @@ def own_part(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
-def merge_file(cfg: CfgNode, file: Path) -> None:
-    """Merge a YAML file; its keys must exist."""
-    if not file.is_file():
-        folder = file if file.is_dir() else file.parent
-        near = sorted(f.name for f in folder.glob("*.yaml"))
-        there = f"choose from those in {folder}: {', '.join(near)}" if near else "give a YAML file"
-        raise FileNotFoundError(f"there is no config file {file}; {there}")
-    for key, value in flatten(read_as_written(file)):
-        set_key(cfg, key, value, str(file))
-
-
-def check_whose(cfg: CfgNode, file: Path) -> None:
+def check_whose(cfg: CfgNode, settings: Iterable[Setting], file: str) -> None:
     """ValueError where a file has settings of other trainers and none of the one that is asked."""
     node = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "node", None)
-    settings = read_yaml(file).get("TRAINER") or {}
-    theirs = [name for name in settings if isinstance(cfg.TRAINER.get(name), CfgNode)]
+    names = [s.key.split(".")[1] for s in settings if s.key.startswith("TRAINER.")]
+    theirs = [name for name in names if isinstance(cfg.TRAINER[name], CfgNode)]
     if node and theirs and not any(cfg.TRAINER[n] is cfg.TRAINER[node] for n in theirs):
         raise ValueError(
             f"{file} has settings of another trainer, TRAINER.{theirs[0]}; {cfg.TRAINER.NAME} "
@@ -222,48 +276,16 @@ def check_whose(cfg: CfgNode, file: Path) -> None:
         )
 
 
-def merge_per_dataset(cfg: CfgNode, table: Path, task: str, dataset: str) -> list[str]:
-    """Merge the entry for a protocol and data set, if the table has one; a line per key."""
-    if not table.is_file():
-        return []
-    tree = read_as_written(table)
-    for level in (task, dataset):
-        tree = tree.get(level, {})
-        if not isinstance(tree, dict):
-            raise ValueError(f"{table}: expected keys and values below {level}, not {tree!r:.80}")
-    for key, value in tree.items():
-        set_key(cfg, key, value, str(table))
-    leaves = dict(flatten(cfg))
-    return [f"{key} = {leaves[key]} (from {table}, {task}, {dataset})" for key in tree]
-
-
-def set_key(cfg: CfgNode, key: str, value: object, source: str) -> None:
-    """Set one dotted key; ValueError for a key or type that does not exist."""
-    leaves = dict(flatten(cfg))
-    first = value[0] if isinstance(value, list) and value else value
-    where = f"{source}, line {first.line}" if getattr(first, "line", None) else source
-    if key not in leaves:
-        raise ValueError(_no_leaf(cfg, key, value, where))
-    default = leaves[key]
-    try:
-        found = typed(value, default, loose=_own_types().get(key) is not type(default))
-    except ValueError as error:
-        has = "has no value" if value in ("", None) else f"cannot be {value!r:.80}"
-        raise ValueError(f"{key} {has} (from {where}): {error}") from error
-    if key in PATHS:
-        found = os.path.expanduser(found)
-    *nodes, name = key.split(".")
-    reduce(getitem, nodes, cfg)[name] = found
-
-
-def _no_leaf(cfg: CfgNode, key: str, value: object, where: str) -> str:
-    leaves = dict(flatten(cfg))
+def _no_leaf(cfg: CfgNode, leaves: Iterable[str], setting: Setting, where: str) -> str:
+    """What is said of a key that is none, or that holds keys."""
+    key, value, _ = setting
     below = [leaf for leaf in leaves if leaf.startswith(f"{key}.")]
     if not below:
-        hint = instead(key) or _near(key, leaves) or "see the keys that every run prints"
-        room, *nodes = key.split(".")
-        if room == "TRAINER" and len(nodes) > 1 and nodes[0] not in cfg.TRAINER:
-            hint += f" (no file that was loaded adds TRAINER.{nodes[0]}: see docs/PLUGINS.md)"
+        nodes = {leaf.rpartition(".")[0] for leaf in leaves} - {"", key.rpartition(".")[0]}
+        hint = instead(key) or _near(key, {*leaves, *nodes}) or "see the keys that every run prints"
+        room, *names = key.split(".")
+        if room == "TRAINER" and len(names) > 1 and names[0] not in cfg.TRAINER:
+            hint += f" (no file that was loaded adds TRAINER.{names[0]}: see docs/PLUGINS.md)"
         return f"unknown config key {key!r} in {where}; {hint}"
     if value in ("", None):
         return (

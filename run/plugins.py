@@ -12,7 +12,7 @@ import pkgutil
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +24,7 @@ from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.modeling import BACKBONE_REGISTRY, HEAD_REGISTRY, NETWORK_REGISTRY
 from dassl.utils import check_availability
 from run import siblings
+from run.plugin_errors import plugin_errors
 
 FOLDERS = ("trainers", "datasets")
 REGISTRIES = (
@@ -48,7 +49,7 @@ def import_plugins(
     """
     _left_out.clear()
     packages = [importlib.import_module(folder) for folder in FOLDERS]
-    found = [told(file, _import_member, name, file) for name, file in _members(packages)]
+    found = [_import_member(name, file) for name, file in _members(packages)]
     paths = list(paths)
     if paths:
         siblings.put_first(paths, packages)
@@ -69,18 +70,20 @@ def _members(packages: list[ModuleType]) -> Iterator[tuple[str, Path]]:
 
 def _import_member(name: str, file: Path) -> ModuleType | None:
     """A file in our folders; None for one that builds on a file that another stands in for."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in FOLDERS:
-            raise
-        parent = error.path or f"{error.name.replace('.', '/')}.py, which is not there"
-        _left_out[file] = (
-            f"{file} cannot be used ({error}): it builds on {parent}. Put back the file of that "
-            "name that came with this project, and give yours as --plugin; all that does not "
-            "build on it goes on without"
-        )
-        return None
+    with plugin_errors(file):
+        try:
+            return importlib.import_module(name)
+        except ImportError as failed:
+            if (failed.name or "").partition(".")[0] not in FOLDERS:
+                raise
+            error, missing = failed, str(failed.name).replace(".", "/")
+    parent = error.path or f"{missing}.py, which is not there"
+    _left_out[file] = (
+        f"{file} cannot be used ({error}): it builds on {parent}. Put back the file of that "
+        "name that came with this project, and give yours as --plugin; all that does not "
+        "build on it goes on without"
+    )
+    return None
 
 
 def check_registered(registry: Any, name: str, what: str) -> None:
@@ -105,7 +108,8 @@ def load_file(given: Path) -> ModuleType:
         )
     if given.suffix != ".py":
         raise ValueError(f"--plugin {given}: a plugin must be a Python file, *.py")
-    package = importlib.import_module(told(given, _folder_of, given))
+    with plugin_errors(given):
+        package = importlib.import_module(_folder_of(given))
     file = given.resolve()
     name = module_name(package.__name__, file)
     if (known := _loaded(package, file)) is not None:
@@ -117,7 +121,8 @@ def load_file(given: Path) -> ModuleType:
             ours = [n for n in names if registry.get(n) not in _from_plugins]
             stack.enter_context(registry.replacing(ours))
         stack.enter_context(siblings.own_modules_first(package, file.parent))
-        module = told(given, _execute, name, file)
+        with plugin_errors(given):
+            module = _execute(name, file)
         changed = _new_since(before)
         if not changed and not hasattr(module, "add_config"):
             _forget(name, file)
@@ -137,7 +142,8 @@ def _loaded(package: ModuleType, file: Path) -> ModuleType | None:
     if file.parent in (Path(place).resolve() for place in siblings.searched(package)):
         if file in _left_out:
             raise ValueError(_left_out[file])
-        return told(file, importlib.import_module, _alias(f"{package.__name__}.", file))
+        with plugin_errors(file):
+            return importlib.import_module(_alias(package.__name__, file))
     given = sys.modules.get(module_name(package.__name__, file))
     return given or siblings.own_module(package.__name__, file)
 
@@ -176,6 +182,7 @@ def _folder_of(file: Path) -> str:
 
 def _execute(name: str, file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader  # of a file *.py
     module = importlib.util.module_from_spec(spec)
     # and by the name by which files beside it import it
     sys.modules[name] = sys.modules[_alias(name, file)] = module
@@ -194,23 +201,6 @@ def _alias(name: str, file: Path) -> str:
 def _forget(name: str, file: Path) -> None:
     for known in (name, _alias(name, file)):
         sys.modules.pop(known, None)
-
-
-def told(file: Path, function: Callable, *args: object) -> Any:
-    """What `function` gives; ValueError naming the plugin's file and line if it fails there."""
-    try:
-        return function(*args)
-    except Exception as error:  # a plugin may do anything
-        line, trace = getattr(error, "lineno", None), error.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename in (str(file), str(file.resolve())):
-                line = trace.tb_lineno
-            trace = trace.tb_next
-        where = f"{file}, line {line}" if line else file
-        raise ValueError(
-            f"the plugin {where} cannot be used: {type(error).__name__}: {error}\n"
-            "(--debug shows the whole traceback)"
-        ) from error
 
 
 def _give_clip_its_folder() -> None:

@@ -3,6 +3,7 @@
 import ast
 import re
 from types import NoneType
+from typing import Any
 
 from common.punctuation import QUOTES, instead
 from common.safe_yaml import Plain
@@ -26,7 +27,7 @@ SPECIAL = re.compile(r"([-+]?)\.?(inf|nan)", re.IGNORECASE)  # YAML has a point,
 NOT_READ = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
 
 
-def typed(value: object, default: object, loose: bool = False) -> object:
+def typed(value: object, default: object, loose: bool = False) -> Any:
     """`value`, as it was written, in the type of `default`; ValueError where it is none.
 
     A `loose` key takes a text where True or False is its default, and the other way around.

@@ -1,5 +1,5 @@
 # What all scripts share: settings from the environment, and python -m tools.sweep, which knows the
-# protocols.
+# protocols. METHOD is a trainer's name in any case, also with underscores: MMRL, mmrl_plus.
 #
 # From the environment:
 #   DATA      folder of the data sets            (default: data/ of this repository)
@@ -9,6 +9,7 @@
 #   SHOTS     images per class                   (default: 16; few-shot: "1 2 4 8 16")
 #   OPTS      more options, "KEY VALUE ..."
 #   TAG       a name for what CFG, BACKBONE and OPTS say: <cfg>@<tag> in the folders of the runs
+#   PLUGIN    a file with a method or data set, as --plugin of train.py
 #   SOURCE    cross-dataset: the data set that is trained on  (default: imagenet)
 #   PYTHON    the interpreter                    (default: .venv's, else python3)
 #
@@ -37,35 +38,30 @@ sweep() {
     # shellcheck disable=SC2086  # SHOTS and OPTS hold several words
     exec "$PYTHON" -m tools.sweep "$protocol" "${flags[@]}" \
         ${CFG:+--cfg "$CFG"} ${BACKBONE:+--backbone "$BACKBONE"} ${SOURCE:+--source "$SOURCE"} \
-        ${TAG:+--tag "$TAG"} ${SHOTS:+--shots $SHOTS} -- ${OPTS:-} "${@:2}"
+        ${TAG:+--tag "$TAG"} ${PLUGIN:+--plugin "$PLUGIN"} ${SHOTS:+--shots $SHOTS} -- ${OPTS:-} "${@:2}"
 }
 
-# methods: the folders of methods beside this file.
-methods() { (cd "$REPO/scripts" && ls -d -- */ | grep -v '^all/' | tr -d / | paste -sd ' ' -); }
+# usage ARGUMENTS: says what the script takes, and ends it.
+usage() {
+    local configs=$REPO/configs
+    echo "usage: $(basename "$0") ${1#${method_of_link:+METHOD }}" >&2
+    echo "methods: $(cd "$configs/trainers" && ls | paste -sd ' ' -)" >&2
+    echo "datasets: $(cd "$configs/datasets" && ls -- *.yaml | sed 's|\.yaml$||' | paste -sd ' ' -)" >&2
+    exit 2
+}
 
-# of_dataset PROTOCOL TRAINER PART DATASET [SEED ...]: one after another, up to the first failure.
-of_dataset() {
-    if [[ $# -lt 4 ]]; then
-        echo "usage: $(basename "$0") DATASET [SEED ...]" >&2
-        echo "data sets: $(cd "$REPO/configs/datasets" && ls -- *.yaml | sed 's|\.yaml$||' | paste -sd ' ' -)" >&2
-        exit 2
-    fi
-    local seeds=("${@:5}")
+# one_by_one PROTOCOL PART METHOD DATASET [SEED ...]: one run after another, up to the first failure.
+one_by_one() {
+    [[ -n ${3:-} && $# -gt 3 ]] || usage "$(sed -n '2s/.*\.sh //p' "$0")"
+    local datasets=("$4") seeds=("${@:5}")
+    [[ $4 != imagenet-variants ]] || datasets=(imagenetv2 imagenet_sketch imagenet_a imagenet_r)
     [[ $# -gt 4 ]] || seeds=(1 2 3)
-    sweep "$1" "$2" --part "$3" --datasets "$4" --seeds "${seeds[@]}" --on foreground
+    sweep "$1" "$3" --part "$2" --datasets "${datasets[@]}" --seeds "${seeds[@]}" --on foreground
 }
 
-# Of one trainer:
-base2new_train() { of_dataset base2new "$1" train "${@:2}"; }          # DATASET [SEED ...]
-base2new_test() { of_dataset base2new "$1" test "${@:2}"; }            # DATASET [SEED ...]
-few_shot() { of_dataset few_shot "$1" train "${@:2}"; }                # DATASET [SEED ...]
-cross_dataset_train() {                                                # [SEED ...]
-    of_dataset cross_dataset "$1" train "${SOURCE:-imagenet}" "${@:2}"
-}
-cross_dataset_test() { of_dataset cross_dataset "$1" test "${@:2}"; }  # DATASET [SEED ...]
-domain_generalization_test() {                                         # [SEED ...]
-    local trainer=$1 seeds=("${@:2}")
-    [[ $# -gt 1 ]] || seeds=(1 2 3)
-    sweep cross_dataset "$trainer" --part test --on foreground --seeds "${seeds[@]}" \
-        --datasets imagenetv2 imagenet_sketch imagenet_a imagenet_r
-}
+# scripts/mmrl/base2new_train.sh DATASET is base2new_train.sh mmrl DATASET: mmrl is a link to by_method/.
+called_in=$(cd "$(dirname "$0")" && pwd)
+if [[ $(cd "$called_in" && pwd -P) == */by_method ]]; then
+    method_of_link=$(basename "$called_in")
+    set -- "$method_of_link" "$@"
+fi

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from common.safe_yaml import read_yaml
+from common.config_files import read_config
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, features_only
 
@@ -112,7 +112,7 @@ def check_per_dataset(cfg: CfgNode, trainer: type) -> None:
         return
     folders = (SETTINGS / cls.__name__ for cls in trainer.__mro__)
     table = next((folder for folder in folders if folder.is_dir()), SETTINGS) / "per_dataset.yaml"
-    tree = read_yaml(table) if table.is_file() else {}
+    tree = read_config(table) if table.is_file() else {}
     entry = tree.get(cfg.TASK, {}).get(cfg.DATASET.NAME, {})
     differ = [f"{key} {value}" for key, value in entry.items() if _value(cfg, key) != value]
     if differ:

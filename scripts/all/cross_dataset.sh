@@ -3,6 +3,6 @@
 # DATASETS and SEEDS as lists in the environment, besides what scripts/common.sh takes; flags are
 # those of python -m tools.sweep cross_dataset, such as --workers 2 or --on slurm.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-[[ $# -gt 0 ]] || { echo "usage: cross_dataset.sh METHOD [FLAG ...]; methods: all, or $(methods)" >&2; exit 2; }
+[[ $# -gt 0 ]] || usage "METHOD [FLAG ...]"
 # shellcheck disable=SC2086  # lists
 sweep cross_dataset "$1" --datasets ${DATASETS:-all} --seeds ${SEEDS:-1 2 3} "${@:2}"

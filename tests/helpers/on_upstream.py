@@ -44,11 +44,14 @@ def config(name: str, toy: Path, output: Path, *opts: object) -> Any:
     """As a train.py of the CoOp family makes it."""
     from dassl.config import get_cfg_default
     from run.config import extend_cfg
+    from tools.flatten import flattened
 
     cfg = get_cfg_default()
     extend_cfg(cfg)
     cfg.merge_from_file("configs/datasets/colored_shapes.yaml")
-    cfg.merge_from_file(f"configs/trainers/{name}/small.yaml")
+    flat = output / f"{name}.yaml"
+    flat.write_text(flattened(Path(f"configs/trainers/{name}/small.yaml")))
+    cfg.merge_from_file(str(flat))
     cfg.merge_from_list(["DATASET.ROOT", str(toy), "OUTPUT_DIR", str(output / name), "SEED", 1])
     cfg.merge_from_list(["TRAINER.NAME", name, "MODEL.BACKBONE.NAME", str(toy / "narrow.pt")])
     cfg.merge_from_list(["TASK", "B2N", "DATASET.NUM_SHOTS", 1, "OPTIM.MAX_EPOCH", 1, *opts])

@@ -56,10 +56,8 @@ def dropped(tmp_path, monkeypatch):
 def text_offset(dropped, tmp_path, monkeypatch):
     """The example of a trainer, with its small.yaml."""
     dropped(trainers, "text_offset", block("python", "class TextOffset("))
-    config = yaml.safe_load(toy_run.variant("CoOp").read_text())
-    (tmp_path / "small.yaml").write_text(
-        yaml.safe_dump(config | yaml.safe_load(block("yaml", "TEXTOFFSET")))
-    )
+    config = block("yaml", "TEXTOFFSET").replace("../..", str(REPO / "configs"))
+    (tmp_path / "small.yaml").write_text(config)
     monkeypatch.setattr(toy_run, "variant", lambda name: tmp_path / "small.yaml")
     return "TextOffset"
 

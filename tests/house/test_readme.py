@@ -12,7 +12,7 @@ import tools.sweep.cli
 import train
 from run.config import build_config
 from tests.helpers.toy_run import REPO
-from tools.sweep.protocols import PROTOCOLS, known_methods
+from tools.sweep.protocols import PROTOCOLS, known_methods, trainer_named
 
 TEXT = (REPO / "README.md").read_text()
 WITH_DOCS = TEXT + (REPO / "docs" / "RESULTS.md").read_text()
@@ -42,8 +42,8 @@ def test_scripts(command):
     _, script, *arguments = command.split()
     assert (REPO / script).is_file()
     for argument in arguments:
-        is_method = (REPO / "scripts" / argument / "base2new_train.sh").is_file()
-        assert is_method or (REPO / "configs/datasets" / f"{argument}.yaml").is_file()
+        if not (REPO / "configs/datasets" / f"{argument}.yaml").is_file():
+            assert trainer_named(argument)
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python train.py")])

@@ -11,10 +11,11 @@ import pytest
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DatasetBase
 from dassl.engine import TrainerX
-from run.config import extend_cfg
+from run.config import default_config, extend_cfg, merge_file
 from tests.helpers import upstream
 from tests.helpers.toy_run import REPO
 from tests.house.test_architecture import ENGINE
+from tools.flatten import flattened
 
 
 @pytest.mark.parametrize("module", upstream.NAMES)
@@ -34,7 +35,7 @@ def test_what_plugins_may_use_is_upstreams():
         assert names <= upstream.NAMES[module], module
 
 
-@pytest.mark.parametrize("file", ["config", "flat", "plugins", "siblings"])
+@pytest.mark.parametrize("file", ["config", "flat", "plugins", "plugin_errors", "siblings"])
 def test_what_extend_cfg_imports_is_upstreams(file):
     for node in ast.parse((REPO / "run" / f"{file}.py").read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "dassl":
@@ -47,12 +48,17 @@ def yaml_files(folder):
 
 
 @pytest.mark.parametrize("folder", ["datasets", "trainers"])
-def test_yacs_itself_reads_the_yaml_files(folder):
-    """Upstream's train.py merges them without the help that ours gives."""
+def test_yacs_itself_reads_the_yaml_files(folder, tmp_path):
+    """Upstream's train.py merges them without the help that ours gives, once they are flat."""
     for file in yaml_files(folder):
+        (tmp_path / "flat.yaml").write_text(flattened(file))
         cfg = get_cfg_default()
         extend_cfg(cfg)
-        cfg.merge_from_file(str(file))
+        cfg.merge_from_file(str(tmp_path / "flat.yaml"))
+        merge_file(ours := default_config(), file)
+        cfg.pop("PER_DATASET")
+        ours.INPUT.EXIF_ORIENTATION = "ignore"
+        assert cfg == ours, file
 
 
 def test_our_methods_on_upstreams_names(toy, tmp_path):

@@ -1,10 +1,8 @@
 """Plugins that were written for upstream Dassl and CoOp, in our folders or from elsewhere."""
 
-import ast
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,11 +18,12 @@ import trainers
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import build_trainer
-from run import siblings
 from run.config import default_config, extend_cfg, own_part
-from run.plugins import REGISTRIES, import_plugins
+from run.plugins import import_plugins
+from tests.helpers.plugin_files import REGISTERED, forgotten, python, written  # noqa: F401
 from tests.helpers.toy_run import REPO, variant
 from tests.house.test_architecture import ENGINE, imports
+from tools.flatten import flattened
 from training.templates import DATASET_TEMPLATES, template_of
 
 FOLDER = Path(__file__).parents[1] / "plugins"
@@ -48,21 +47,7 @@ def tiles(toy):
     return toy
 
 
-@pytest.fixture(autouse=True)
-def forgotten(monkeypatch):
-    """What a test registers and imports is forgotten after it."""
-    default_config()  # ours stay
-    for registry in REGISTRIES:
-        monkeypatch.setattr(registry, "_objects", dict(registry._objects))
-    for state in ("_own", "_joined"):
-        monkeypatch.setattr(siblings, state, {})
-    for package in (trainers, datasets):
-        monkeypatch.setattr(package, "__path__", list(package.__path__))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith(("trainers.", "datasets.")):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 def command(tiles, output, *flags, trainer="WordPrompt", opts=()):
@@ -135,20 +120,9 @@ def test_given_from_elsewhere(tiles, tmp_path):
     plugins = given("word_prompt.py", "tiles.py")
     run = tmp_path / "run"
     opts = ("TRAINER.WORDPROMPT.PREC", "amp", "USE_CUDA", "False")
-    call(tmp_path, str(REPO / "train.py"), *command(tiles, run, *plugins, opts=opts))
+    words = command(tiles, run, *plugins, opts=opts)
+    python("import sys, train; sys.exit(train.main(sys.argv[1:]))", *words, cwd=tmp_path)
     assert json.loads((run / "results.json").read_text())["complete"]
-
-
-def call(folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -193,7 +167,8 @@ def test_our_trainers_under_another_train_py(tiles, tmp_path):
     cfg = get_cfg_default()
     extend_cfg(cfg)
     cfg.merge_from_file(REPO / "configs/datasets/colored_shapes.yaml")
-    cfg.merge_from_file(variant("MMRLPlus"))
+    (tmp_path / "flat.yaml").write_text(flattened(variant("MMRLPlus")))
+    cfg.merge_from_file(tmp_path / "flat.yaml")
     cfg.merge_from_list(["DATASET.ROOT", str(tiles), "OUTPUT_DIR", str(tmp_path), "SEED", 1])
     cfg.merge_from_list(["TRAINER.NAME", "MMRLPlus", "TASK", "B2N", "DATASET.NUM_SHOTS", 1])
     cfg.merge_from_list(["MODEL.BACKBONE.NAME", str(tiles / "narrow.pt"), "OPTIM.MAX_EPOCH", 1])
@@ -213,10 +188,7 @@ def test_keys_of_a_plugin(tmp_path):
 
 
 def test_a_plugin_may_use_the_node_of_another(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "from dassl.engine import TRAINER_REGISTRY, TrainerX\n"
-        "@TRAINER_REGISTRY.register()\nclass Mine(TrainerX): ...\n"
-    )
+    (tmp_path / "mine.py").write_text(REGISTERED.format("Mine"))
     cfg = default_config([tmp_path / "mine.py"])
     cfg.TRAINER.NAME = "Mine"
     assert "COOP" in own_part(cfg).TRAINER
@@ -236,11 +208,6 @@ def test_a_plugin_may_use_the_node_of_another(tmp_path):
         ("x = (\n", "line 1 cannot be used: SyntaxError"),
         ("def add_config(cfg):\n    cfg.TRAINER.NONE.W = 1\n", "line 2 cannot be used: Attribute"),
         ("import os\n\nopen('/no/file')\n", "line 3 cannot be used: FileNotFoundError"),
-        (
-            "from dassl.engine import TRAINER_REGISTRY\n\n"
-            + 2 * "@TRAINER_REGISTRY.register()\nclass Bad: ...\n",
-            "'Bad' is already in the TRAINER registry, from trainers.bad",
-        ),
     ],
 )
 def test_a_plugin_that_cannot_be_used(content, message, tiles, tmp_path, capsys):
@@ -260,13 +227,12 @@ def test_a_plugin_that_is_no_python_file(tiles, tmp_path, capsys):
     assert "a plugin must be a Python file" in shown
 
 
-def test_a_dropped_file_that_cannot_be_imported(tiles, tmp_path, monkeypatch, capsys):
-    (tmp_path / "broken.py").write_text("import no_such_package\n")
+@pytest.mark.parametrize("name", ["broken.py", "kit/__init__.py"])
+def test_a_dropped_file_that_cannot_be_imported(name, tmp_path, monkeypatch):
+    written(tmp_path, {name: "import no_such_package\n"})
     monkeypatch.setattr(trainers, "__path__", [*trainers.__path__, str(tmp_path)])
-    shown = refused(capsys, command(tiles, tmp_path / "run"))
-    assert f"{tmp_path / 'broken.py'}, line 1 cannot be used" in shown
-    with pytest.raises(ValueError, match="no_such_package"):
-        train.main(["--debug", *command(tiles, tmp_path / "run")])
+    with pytest.raises(ValueError, match=rf"{tmp_path / name}, line 1 cannot be used"):
+        import_plugins()
 
 
 # The sentence
@@ -291,11 +257,3 @@ def test_the_table_of_sentences_is_that_of_the_data_sets():
     assert len(DATASET_TEMPLATES) == 15
     for name, sentence in DATASET_TEMPLATES.items():
         assert DATASET_REGISTRY.get(name).template == sentence
-
-
-def test_one_place_asks_the_data_set_for_its_sentence():
-    for file in (*(REPO / "trainers").glob("*.py"), *(REPO / "training").glob("*.py")):
-        tree = ast.parse(file.read_text())
-        asks = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "dataset"]
-        asks = [n for n in asks if isinstance(n.value, ast.Attribute) and n.value.attr == "dm"]
-        assert len(asks) == (file.stem == "trainer"), file

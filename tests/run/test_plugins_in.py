@@ -4,65 +4,26 @@ import hashlib
 import json
 import pickle
 import shutil
-import subprocess
 import sys
 
 import pytest
 
-import datasets
 import train
-import trainers
 from dassl.engine import TRAINER_REGISTRY
 from datasets._pickles import LEFT
-from run import siblings
-from run.config import default_config
-from run.plugins import REGISTRIES, import_plugins
+from run.plugins import import_plugins
+from tests.helpers.plugin_files import REGISTERED, forgotten, python, written  # noqa: F401
 from tests.helpers.toy_run import REPO, command
 from tools.predict.runs import read_run
 from tools.results.alike import among_seeds
 from tools.results.runs import read_run as read_result
 
-REGISTERED = """
-from dassl.engine import TRAINER_REGISTRY, TrainerX
-
-@TRAINER_REGISTRY.register()
-class {}(TrainerX):
-    pass
-"""
-
-
-@pytest.fixture(autouse=True)
-def forgotten(monkeypatch):
-    """What a test registers and imports is forgotten after it."""
-    default_config()  # ours stay
-    for registry in REGISTRIES:
-        monkeypatch.setattr(registry, "_objects", dict(registry._objects))
-    for state in ("_own", "_joined"):
-        monkeypatch.setattr(siblings, state, {})
-    for package in (trainers, datasets):
-        monkeypatch.setattr(package, "__path__", list(package.__path__))
-    before, path = dict(sys.modules), list(sys.path)
-    yield
-    sys.path[:] = path
-    theirs = ("trainers.", "datasets.", "clip", "words")
-    for name in [n for n in sys.modules if n.startswith(theirs)]:
-        del sys.modules[name]
-    sys.modules.update({n: module for n, module in before.items() if n.startswith(theirs)})
-
-
-def written(folder, files):
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
-
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 # In place of ours
 
 REPLACED = """
 import contextlib, io, sys
-from pathlib import Path
-sys.path[:0] = [sys.argv[1]]
 import trainers
 trainers.__path__ = [sys.argv[2]]
 import train
@@ -71,9 +32,9 @@ from run.config import default_config
 default_config()
 print(*TRAINER_REGISTRY.registered_names())
 for name in ("CoCoOp", "MMRLPlus", "PromptSRC", "VPT"):
-    config = Path(sys.argv[1], "configs/trainers", name, "small.yaml")
+    config = f"{sys.argv[1]}/configs/trainers/{name}/small.yaml"
     with contextlib.redirect_stderr(io.StringIO()) as said:
-        code = train.main(["--trainer", name, "--config-file", str(config)])
+        code = train.main(["--trainer", name, "--config-file", config])
     print(code, said.getvalue().replace("\\n", " "))
 """
 
@@ -83,12 +44,7 @@ def test_files_that_replace_ours_take_only_what_builds_on_them(tmp_path):
     shutil.copytree(REPO / "trainers", folder, ignore=shutil.ignore_patterns("__pycache__"))
     for stem, name in (("coop", "CoOp"), ("mmrl", "MMRL"), ("ivlp", "IVLP")):
         (folder / f"{stem}.py").write_text(REGISTERED.format(name))
-    arguments = ["-c", REPLACED, str(REPO), str(folder)]
-    done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    names, *messages = done.stdout.splitlines()
+    names, *messages = python(REPLACED, REPO, folder, cwd=tmp_path)
     assert set(names.split()) == {"CoOp", "MMRL", "IVLP", "MaPLe", "ZeroshotCLIP", "ZeroshotCLIP2"}
     files = [("cocoop", "coop"), ("mmrl_plus", "mmrl"), ("promptsrc", "ivlp"), ("vpt", "ivlp")]
     for message, (child, parent) in zip(messages, files, strict=True):
@@ -138,13 +94,6 @@ def test_what_a_plugin_took_is_given_back_where_it_fails(tmp_path):
     with pytest.raises(ValueError, match="ZeroDivisionError"):
         import_plugins([tmp_path / "a.py"])
     assert TRAINER_REGISTRY.get("CoOp") is ours
-
-
-def test_a_dropped_folder_is_named_as_one(tmp_path, monkeypatch):
-    place = written(tmp_path, {"kit/__init__.py": "import no_such_package\n"})
-    monkeypatch.setattr(trainers, "__path__", [*trainers.__path__, str(place)])
-    with pytest.raises(ValueError, match=r"kit/__init__\.py, line 1 cannot be used"):
-        import_plugins()
 
 
 # With what lies beside them
@@ -221,32 +170,19 @@ def test_a_clip_of_theirs_where_nothing_has_loaded_ours(tmp_path):
         "*_, module = import_plugins([sys.argv[1]], [sys.argv[2]])\n"
         "print(module.clip.design, frozen_clip.names()[1])"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, folder / "trainers/second.py", folder],
-        env={"PYTHONPATH": f"{REPO}:{REPO / 'packages/dassl/src'}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.splitlines()[-1:] == ["theirs RN50"], done.stderr
+    lines = python(code, folder / "trainers/second.py", folder, cwd=REPO)
+    assert lines[-1:] == ["theirs RN50"]
 
 
 def test_paths_are_tried_in_their_order(tmp_path):
     for name in ("a", "b"):
         text = f"WHERE = '{name}'\n"
         written(tmp_path, {f"{name}/words_of_mine.py": text, f"{name}/words_of_{name}.py": text})
-    file = (
-        written(
-            tmp_path,
-            {
-                "mine.py": REGISTERED.format("Mine")
-                + """
-import words_of_mine, words_of_a, words_of_b
-assert (words_of_mine.WHERE, words_of_b.WHERE) == ("b", "b")
-"""
-            },
-        )
-        / "mine.py"
+    file = tmp_path / "mine.py"
+    file.write_text(
+        REGISTERED.format("Mine")
+        + "import words_of_mine, words_of_a, words_of_b\n"
+        + "assert (words_of_mine.WHERE, words_of_b.WHERE) == ('b', 'b')\n"
     )
     import_plugins([file], [tmp_path / "b", tmp_path / "a"])
     with pytest.raises(
@@ -258,14 +194,8 @@ assert (words_of_mine.WHERE, words_of_b.WHERE) == ("b", "b")
 def test_a_clip_on_pythonpath_is_not_taken_for_ours(tmp_path):
     folder = written(tmp_path, CODE_BASE)
     code = "import frozen_clip\ntry: frozen_clip.names()\nexcept ValueError as e: print(e)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": f"{folder}:{REPO}:{REPO / 'packages/dassl/src'}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "take the other off PYTHONPATH" in done.stdout and "--plugin-path" in done.stdout
+    (said,) = python(code, cwd=tmp_path, first=str(folder))
+    assert "take the other off PYTHONPATH" in said and "--plugin-path" in said
 
 
 # What they take for granted

@@ -6,7 +6,8 @@ import os
 import pytest
 
 import train
-from common.safe_yaml import Plain, read_as_written, read_yaml
+from common.config_files import read_config
+from common.safe_yaml import Plain, read_as_written
 from run.config import build_config, default_config, merge_file, repeated
 from run.flat import flatten
 from run.identity import check_continues, planned
@@ -200,7 +201,7 @@ def test_our_files_hold_values_of_the_type_that_their_key_has():
             continue
         merge_file(cfg := default_config(), file)
         found = dict(flatten(cfg))
-        for key, value in flatten(read_yaml(file)):
+        for key, value in flatten(read_config(file)):
             as_list = list(value) if isinstance(value, list) else value
             kept = list(found[key]) if isinstance(value, list) else found[key]
             assert kept == as_list, (file, key)

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from common.config_files import read_config
 from frozen_clip import FrozenCLIP, reference
-from run.config import read_yaml
 from run.flat import flatten
 from tests.helpers.toy_run import REPO, build, command, config
 from tools.sweep.protocols import known_methods
+from tools.sweep.protocols import variant as published
 from trainers import cocoop, coop, ivlp, maple, mmrl, mmrl_plus
 from training.learned_context import Context
 
@@ -30,8 +31,8 @@ UPPER = [-7, -6, -5, -4, -3, -2, -1]
 def test_yaml_differs_from_that_of_vit_b16_in_the_backbone_alone(method, backbone):
     name, *_, pixels = BACKBONES[backbone]
     file = FOLDER / method / f"{backbone}.yaml"
-    original = re.match(r"# As (.*), for this backbone\.", file.read_text())[1]
-    ours, theirs = (dict(flatten(read_yaml(f))) for f in (file, file.with_name(original)))
+    original = file.with_name(f"{published(method)}.yaml")
+    ours, theirs = (dict(flatten(read_config(f))) for f in (file, original))
     differ = {key: value for key, value in ours.items() if theirs[key] != value}
     assert ours.keys() == theirs.keys()
     assert differ.pop("MODEL.BACKBONE.NAME") == name

@@ -116,7 +116,7 @@ COMMANDS = (
         "script nothing",
         "mmrl/few_shot.sh",
         (),
-        ("usage: few_shot.sh DATASET", "data sets: caltech101"),
+        ("usage: few_shot.sh DATASET", "datasets: caltech101"),
     ),
     Call(
         "script data set",
@@ -136,7 +136,7 @@ COMMANDS = (
         ("nowhere.yaml",),
         ("unknown data set 'nowhere.yaml'", "allowed"),
     ),
-    Call("sweep nothing", "all/base2new.sh", (), ("usage: base2new.sh METHOD", "methods: .*mmrl")),
+    Call("sweep nothing", "all/base2new.sh", (), ("usage: base2new.sh METHOD", "methods: .*MMRL")),
     Call(
         "sweep method", "all/few_shot.sh", ("mmlr",), ("did you mean MMRL", "methods: .*MMRLPlus")
     ),

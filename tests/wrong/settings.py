@@ -43,7 +43,7 @@ SETTINGS = (
     value("TEST.EVALUATOR", "Classify", "do you mean 'Classification'"),
     value("INPUT.TRANSFORMS", "['random_flop']", "do you mean 'random_flip'"),
     # types and ranges
-    value("OPTIM.MAX_EPOCH", "1.5", "whole number", "as in 2"),
+    value("OPTIM.MAX_EPOCH", "1.5", "whole number", "as in 10"),
     value("VERBOSE", "1", "True or False"),
     value("OPTIM.LR", "fast", "a number", "as in 0.0"),
     value("OPTIM.LR", "nan", "from 0", "allowed"),

@@ -11,7 +11,7 @@ from common.advice import move_aside
 from common.text_files import read_text
 from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
-from run.config import default_config, merge_file, set_key
+from run.config import default_config, merge_file
 from run.flat import EARLIER
 from run.identity import check_code, of_training
 from run.plugins import check_registered, described
@@ -48,8 +48,7 @@ def read_run(
             f"no run in {folder}: it has no config.yaml. Give --model-dir the folder "
             "that train.py trained into (its --output-dir)"
         )
-    for key, value in EARLIER.items():
-        set_key(cfg, key, value, "earlier runs")
+    cfg.merge_from_list([word for setting in EARLIER.items() for word in setting])
     merge_file(cfg, folder / "config.yaml")
     if root is not None:
         cfg.DATASET.ROOT = root

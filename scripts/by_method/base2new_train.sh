@@ -1,0 +1,1 @@
+../base2new_train.sh

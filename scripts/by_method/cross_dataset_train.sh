@@ -1,0 +1,1 @@
+../cross_dataset_train.sh

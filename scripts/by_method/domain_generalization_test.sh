@@ -1,0 +1,1 @@
+../domain_generalization_test.sh

@@ -1,4 +1,0 @@
-#!/usr/bin/env bash
-# Train IVLP on the base classes: base2new_train.sh DATASET [SEED ...]
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-base2new_train IVLP "$@"

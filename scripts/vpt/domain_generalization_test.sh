@@ -1,4 +1,0 @@
-#!/usr/bin/env bash
-# Test VPT, trained on ImageNet, on the four variants of ImageNet: domain_generalization_test.sh [SEED ...]
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-domain_generalization_test VPT "$@"
