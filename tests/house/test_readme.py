@@ -2,20 +2,22 @@
 
 import argparse
 import re
+import runpy
 import shlex
 from fnmatch import fnmatch
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import train
-from docs import generate
 from run.config import build_config
 from tests.helpers.toy_run import REPO
 from tools.sweep.protocols import PROTOCOLS, known_methods, trainer_named
 
+generate = SimpleNamespace(**runpy.run_path(str(REPO / "docs/generate.py")))
 README = (REPO / "README.md").read_text()
 FILES = {"README.md": README} | {
     f"docs/{page.name}": page.read_text() for page in sorted((REPO / "docs").glob("*.md"))
