@@ -109,6 +109,14 @@ def api_page(package: str) -> str:
     return "\n".join([*lines, "", *(f"::: {name}" for name, _ in found), ""])
 
 
+def on_config(config: Any) -> Any:
+    """MkDocs has read mkdocs.yml: pages that its `nav` does not name come last in Reference."""
+    named = (REPO / "mkdocs.yml").read_text(encoding="utf-8")
+    others = [page.name for page in sorted((REPO / "docs").glob("*.md")) if page.name not in named]
+    next(section for section in config.nav if "Reference" in section)["Reference"] += others
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
     """MkDocs asks for the files of the site: add those that are made here."""
     from mkdocs.structure.files import File
