@@ -4,7 +4,7 @@ METHODS ?= ZeroshotCLIP MMRL MMRLPlus
 # Tests run in a process per core.
 PARALLEL := -n auto --maxprocesses 8 --dist
 
-.PHONY: demo help test test-slow test-browser test-slurm test-lowest coverage lint types format audit setup
+.PHONY: demo help test test-slow test-browser test-slurm test-lowest coverage docs lint types format audit setup
 
 demo: .venv/.ready  ## base-to-new on drawn pictures: every method of METHODS, three seeds
 	$(VENV)/python -m tools.demo $(METHODS)
@@ -31,6 +31,13 @@ test-lowest: .venv/.ready  ## golden numbers, contract and config under the lowe
 coverage: .venv/.ready  ## the default tests, and the lines that none of them reaches
 	COVERAGE_CORE=$$($(VENV)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 	  $(VENV)/python -m pytest -q $(PARALLEL) loadscope --cov --cov-report=term-missing
+
+# Of the tools, uv is in .venv where setup.sh put it. NO_MKDOCS_2_WARNING: no advertisement in the output.
+docs: .venv/.ready  ## the documentation as a site, in site/; broken links fail
+	$(VENV)/python -c 'import material, mkdocstrings' 2>/dev/null || \
+	  $$(command -v uv || echo $(VENV)/uv) pip install --quiet --python $(VENV)/python -r requirements-docs.txt
+	$(VENV)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict
 
 lint: .venv/.ready  ## style
 	$(VENV)/ruff check .

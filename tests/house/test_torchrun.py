@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.distributed import TCPStore
 
 import train
-from run.config import build_config
 from run.lock import output_lock
 from tests.helpers.toy_run import REPO, build, command
 
@@ -258,15 +256,6 @@ def test_a_compiled_step(toy, tmp_path, monkeypatch):
     arguments = command(toy, "CoOp", several, opts=(*opts, "TRAIN.COMPILE", "True"))
     assert forked(arguments, several)[0] == [0, 0]
     assert_same_run(several, one, rtol=1e-3, other="TRAIN.COMPILE")
-
-
-def test_the_readme_shows_how():
-    text = (REPO / "README.md").read_text().replace("\\\n", "")
-    (line,) = re.findall(r"^    torchrun (.*)$", text, re.MULTILINE)
-    *flags, program = shlex.split(line.partition("train.py")[0] + "train.py")
-    assert (flags, program) == (["--nproc-per-node", "2"], "train.py")
-    cfg, _ = build_config(train.parse_args(shlex.split(line.partition("train.py")[2])))
-    assert cfg.TASK and cfg.OUTPUT_DIR
 
 
 # torchrun itself

@@ -153,7 +153,7 @@ def as_table(answers: dict) -> str:
         [path, *(f"{answer.probability:.1%} {answer.name}" for answer in found)]
         for path, found in answers.items()
     ]
-    headers = ["picture", *map(str, range(1, len(rows[0])))]
+    headers = ["image", *map(str, range(1, len(rows[0])))]
     return tabulate(rows, headers, disable_numparse=True)
 
 

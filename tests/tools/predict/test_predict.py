@@ -1,4 +1,4 @@
-"""`python -m tools.predict` answers what the test of a run did; the README's example."""
+"""`python -m tools.predict` answers what the test of a run did; the example in docs/predict.md."""
 
 import shlex
 import shutil
@@ -78,11 +78,10 @@ def test_on_a_gpu(run, picture):
     assert torch.allclose(on_gpu, on_cpu, atol=0.05) and on_gpu.device.type == "cpu"
 
 
-def test_the_readme(runs, toy, tmp_path, monkeypatch, capsys):
+def test_the_docs(runs, toy, tmp_path, monkeypatch, capsys):
     """Its lines of Python and its commands, in a folder with the files that they name."""
-    section = (REPO / "README.md").read_text().split("## Try a trained model on pictures")[1]
-    section = section.split("\n## ")[0]
-    shutil.copytree(runs("MMRL"), tmp_path / "output" / "my_pictures")
+    section = (REPO / "docs/predict.md").read_text()
+    shutil.copytree(runs("MMRL"), tmp_path / "output" / "my_images")
     source = toy / "colored_shapes" / "images" / "red_square" / "test_1.png"
     for name in ("photo.jpg", "holiday/forest.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -92,8 +91,8 @@ def test_the_readme(runs, toy, tmp_path, monkeypatch, capsys):
     assert len(code.split("\n")) == 5 and code.count("\n\n") == 1  # three lines
     names: dict = {}
     exec(code, names)
-    assert [len(answer) for answer in names["answers"]] == [3, 3]
-    commands = [line for line in section.splitlines() if line.startswith("    python -m")]
+    assert [len(answer) for answer in names["predictions"]] == [3, 3]
+    commands = [line for line in section.splitlines() if line.startswith("python -m")]
     assert len(commands) == 3
     table, listed, export = (shlex.split(command)[3:] for command in commands)
     assert main(table) == 0

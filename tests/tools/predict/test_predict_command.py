@@ -19,7 +19,7 @@ from tools.predict.__main__ import main
 def test_the_table(run, picture, capsys):
     assert main(["--model-dir", str(run), "--topk", "2", picture]) == 0
     header, _, line = capsys.readouterr().out.splitlines()
-    assert header.split() == ["picture", "1", "2"]
+    assert header.split() == ["image", "1", "2"]
     path, first, *_ = line.split()
     assert path == picture and float(first.removesuffix("%")) > 30
 
