@@ -139,7 +139,13 @@ def test_what_systems_leave_is_no_class(tmp_path, capsys):
     folder = own_folder(tmp_path)
     for name in ("__MACOSX/fir", "lost+found", "fir/@eaDir/1.png", ".ipynb_checkpoints"):
         (folder / name).mkdir(parents=True)
-    for name in ("fir/Thumbs.db", "beech/desktop.ini", "fir/.DS_Store", "fir/@eaDir/1.png/x.png"):
+    for name in (
+        "__MACOSX/fir/1.png",
+        "fir/Thumbs.db",
+        "beech/desktop.ini",
+        "fir/.DS_Store",
+        "fir/@eaDir/1.png/x.png",
+    ):
         (folder / name).touch()
     for _ in range(2):  # split anew, then compared with split.json
         assert sizes(load_own(folder)) == (15, 6, 9)

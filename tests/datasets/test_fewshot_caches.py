@@ -73,7 +73,7 @@ def test_two_writers_never_leave_a_mixed_file(tmp_path):
 
     def write(content):
         for _ in range(10):
-            _splits.write_json_atomically(content, str(path))
+            _splits.write_json(content, str(path))
 
     threads = [threading.Thread(target=write, args=[content]) for content in contents]
     for thread in threads:
@@ -86,9 +86,9 @@ def test_two_writers_never_leave_a_mixed_file(tmp_path):
 
 def test_failed_write_leaves_the_old_file_and_no_draft(tmp_path):
     path = tmp_path / "draw.json"
-    _splits.write_json_atomically([1], str(path))
+    _splits.write_json([1], str(path))
     with pytest.raises(TypeError):
-        _splits.write_json_atomically([object()], str(path))
+        _splits.write_json([object()], str(path))
     assert path.read_text() == "[1]"
     assert len(list(tmp_path.iterdir())) == 1
 

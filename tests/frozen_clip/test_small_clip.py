@@ -15,8 +15,7 @@ from tools.small_clip import pretrain, weights
 from tools.small_clip.evaluate import accuracy, report
 from tools.small_clip.pictures import augment, draw_pool, preprocess
 from tools.small_clip.sentences import BENCHMARK_TEMPLATES, random_template, vocabulary
-from tools.toy.classes import BASE, CLASSES, NEW, SEEN
-from tools.toy.dataset import SHIFT
+from tools.toy.dataset import BASE, CLASSES, NEW, SEEN, SHIFT
 from tools.toy.drawing import all_class_names, draw_class, split_name
 
 

@@ -13,7 +13,7 @@ import datasets
 import train
 import trainers
 from dassl.engine import TRAINER_REGISTRY
-from datasets._pickles import LEFT
+from datasets._coop import LEFT
 from run import siblings
 from run.config import default_config
 from run.plugins import REGISTRIES, import_plugins

@@ -12,10 +12,23 @@ import pytest
 from PIL import Image
 
 from tools.toy import __main__ as toy_command
-from tools.toy.classes import BASE, CLASSES, NEW, SEEN
-from tools.toy.dataset import COUNTS, FOLDER, SPLIT_FILE, demo_splits, picture, write_dataset
+from tools.toy.dataset import (
+    BASE,
+    CLASSES,
+    COUNTS,
+    FOLDER,
+    NEW,
+    SEEN,
+    SETTINGS,
+    SPLIT_FILE,
+    demo_splits,
+    draw_item,
+    write_dataset,
+    write_once,
+)
 from tools.toy.drawing import (
     COLORS,
+    MAX_TURN,
     SHAPES,
     SIZE,
     Pose,
@@ -24,8 +37,6 @@ from tools.toy.drawing import (
     shape_mask,
     split_name,
 )
-from tools.toy.layout import SETTINGS, write_once
-from tools.toy.shapes import MAX_TURN
 
 FEW = {"train": 3, "val": 1, "test": 2}
 
@@ -188,8 +199,8 @@ def test_pictures_depend_on_seed_class_and_number_alone(demo):
     item = read_split(demo)["val"][7]
     stored = load(demo / "images" / item[0])
     shift = json.loads((demo / SETTINGS).read_text())["settings"]["shift"]
-    assert (stored == np.asarray(picture(tuple(item), 0, shift))).all()
-    assert (stored != np.asarray(picture(tuple(item), 1, shift))).any()
+    assert (stored == np.asarray(draw_item(tuple(item), 0, shift))).all()
+    assert (stored != np.asarray(draw_item(tuple(item), 1, shift))).any()
 
 
 def test_a_whole_set_is_reused(demo):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from dassl.data.loader import usable_cores
 from dassl.utils import read_image
 from dassl.utils.images import NotAnImage, TooLarge, UnknownDepth, is_tilted
-from datasets._listing import IMAGE_SUFFIXES
+from datasets._files import IMAGE_SUFFIXES
 
 FEW = 64  # pictures for which starting workers takes longer than they save
 

@@ -15,8 +15,7 @@ from clip.model import CLIP
 
 from tools.small_clip import weights
 from tools.small_clip.pictures import preprocess
-from tools.toy.classes import BASE, CLASSES, NEW, SEEN
-from tools.toy.dataset import SHIFT
+from tools.toy.dataset import BASE, CLASSES, NEW, SEEN, SHIFT
 from tools.toy.drawing import draw_class, split_name
 
 TEMPLATE = "a photo of a {}."

@@ -25,7 +25,7 @@ from tools.small_clip import weights
 from tools.small_clip.evaluate import GROUPS, TEMPLATE, accuracy, report
 from tools.small_clip.pictures import augment, draw_pool
 from tools.small_clip.sentences import random_template, vocabulary
-from tools.toy.classes import SEEN
+from tools.toy.dataset import SEEN
 
 WARMUP = 200  # steps
 FIRST_SCALE = 20.0
