@@ -19,7 +19,7 @@ from tools.predict.__main__ import main
 def test_the_table(run, picture, capsys):
     assert main(["--model-dir", str(run), "--topk", "2", picture]) == 0
     header, _, line = capsys.readouterr().out.splitlines()
-    assert header.split() == ["picture", "1", "2"]
+    assert header.split() == ["image", "1", "2"]
     path, first, *_ = line.split()
     assert path == picture and float(first.removesuffix("%")) > 30
 
@@ -75,7 +75,7 @@ def test_a_run_from_before_names_were_kept(run, toy, picture, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "give pictures or folders"),
+        ((), "give images or directories"),
         (("x.png", "--export", "y"), "one of the two"),
         (("x.png", "--topk", "0"), "--topk is 0"),
         (("x.png", "--workers", "-1"), "--workers is -1"),

@@ -65,7 +65,7 @@ def test_no_part_of_a_file_is_left(run, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tools.predict.text_cache.os.replace", full)
+    monkeypatch.setattr("common.atomic.os.replace", full)
     load(run)
     assert not list((run / "text_features").iterdir())
 
