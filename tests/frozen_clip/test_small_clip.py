@@ -13,8 +13,8 @@ from clip.model import CLIP
 
 from tools.small_clip import pretrain, weights
 from tools.small_clip.evaluate import accuracy, report
-from tools.small_clip.pictures import augment, draw_pool, preprocess
-from tools.small_clip.sentences import BENCHMARK_TEMPLATES, random_template, vocabulary
+from tools.small_clip.images import augment, draw_pool, preprocess
+from tools.small_clip.templates import BENCHMARK_TEMPLATES, random_template, vocabulary
 from tools.toy.dataset import BASE, CLASSES, NEW, SEEN, SHIFT
 from tools.toy.drawing import all_class_names, draw_class, split_name
 
