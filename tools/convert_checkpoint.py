@@ -109,9 +109,7 @@ def find(source: Path, trainer: str | None) -> Path:
     there = [name for name in folders if (source / name).is_dir()]
     if len(there) != 1:
         what = f"several: {there}. Name one of them" if there else f"none of {folders}"
-        raise ValueError(
-            f"{source} must be a directory of one run's checkpoints, but has {what}"
-        )
+        raise ValueError(f"{source} must be a directory of one run's checkpoints, but has {what}")
     return find_checkpoint(source, there[0])
 
 

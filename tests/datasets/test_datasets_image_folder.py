@@ -14,11 +14,6 @@ from tests.datasets.test_datasets import fill, load, paths, sizes
 from tests.datasets.test_datasets_missing import missing_text
 
 
-@pytest.fixture(autouse=True)
-def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
-
-
 def own_folder(tmp_path, parts=("",), count=10):
     folder = tmp_path / "my pictures"
     for part in parts:

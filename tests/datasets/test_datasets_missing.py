@@ -8,11 +8,6 @@ import pytest
 from tests.datasets.test_datasets import fill, load
 
 
-@pytest.fixture(autouse=True)
-def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
-
-
 def missing_text(config, root, **options):
     with pytest.raises(FileNotFoundError) as error:
         load(config, root, **options)

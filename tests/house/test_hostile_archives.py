@@ -171,7 +171,7 @@ def test_a_bomb_in_an_archive_is_bounded_by_the_outer_one(tmp_path, place):
 
 
 def unpacked_for_a_plugin(path) -> list[Path]:
-    """What `download_data` of data sets that plugins bring leaves beside the archive."""
+    """What `download_data` of datasets that plugins bring leaves beside the archive."""
     try:
         extract_archive(path)
     except (ValueError, OSError) as error:
