@@ -1,7 +1,8 @@
-"""What runs keep: the few-shot draws, and folder listings that take long to make.
+"""What runs keep: the few-shot draws, and listings of directories that take long to make.
 
-Files are JSON with relative paths, in `<data set>/split_fewshot/`; where that cannot be
-written, in the user's cache folder. A file that is damaged or of another split is as good as none.
+Files are JSON with relative paths, in `<dataset>/split_fewshot/`; where that cannot be
+written, in the user's cache directory. A file that is damaged or of another split is as good as
+none.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ._listing import CACHE_NAME, class_folders, list_images
-from ._splits import Item, parse_items, write_json_atomically
+from ._files import CACHE_NAME, class_folders, list_images
+from ._splits import Item, parse_items, write_json
 
 Draw = tuple[list[Item], list[Item]]  # train, val
 
 
 def cache_folders(dataset_dir: str) -> list[str]:
-    """Where cached files of a data set may be, the preferred place first."""
+    """Where cached files of a dataset may be, the preferred place first."""
     key = hashlib.sha256(os.path.realpath(dataset_dir).encode()).hexdigest()[:16]
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return [
@@ -39,19 +40,16 @@ def load_json(dataset_dir: str, name: str) -> Any:
     return None
 
 
-def store_json(dataset_dir: str, name: str, content: Any) -> str | None:
-    """Writes to the first folder that can be written; returns the path, None if none can."""
+def store_json(dataset_dir: str, name: str, content: Any) -> None:
+    """Write to the first place that can be written, if there is one."""
     for folder in cache_folders(dataset_dir):
-        path = os.path.join(folder, name)
         try:
-            write_json_atomically(content, path)
+            return write_json(content, os.path.join(folder, name))
         except OSError:
             continue
-        return path
-    return None
 
 
-# ---------------------------------------------------------------- few-shot draws
+# Few-shot draws
 
 
 def fingerprint(*lists: Sequence[Item]) -> str:
@@ -59,10 +57,8 @@ def fingerprint(*lists: Sequence[Item]) -> str:
     digest = hashlib.sha256()
     for items in lists:
         for start in range(0, len(items), 4096):  # in pieces: ImageNet has a million items
-            lines = [
-                f"{path}\t{label}\t{name}" for path, label, name in items[start : start + 4096]
-            ]
-            digest.update("\n".join([*lines, ""]).encode())
+            part = items[start : start + 4096]
+            digest.update("".join(f"{path}\t{y}\t{name}\n" for path, y, name in part).encode())
         digest.update(b"\0")
     return digest.hexdigest()
 
@@ -78,16 +74,16 @@ def load_draw(dataset_dir: str, shots: int, seed: int, split: str) -> Draw | Non
         return None
 
 
-def store_draw(dataset_dir: str, shots: int, seed: int, split: str, draw: Draw) -> str | None:
+def store_draw(dataset_dir: str, shots: int, seed: int, split: str, draw: Draw) -> None:
     record = {"split": split, "shots": shots, "seed": seed, "train": draw[0], "val": draw[1]}
-    return store_json(dataset_dir, draw_name(shots, seed, split), record)
+    store_json(dataset_dir, draw_name(shots, seed, split), record)
 
 
 def draw_name(shots: int, seed: int, split: str) -> str:
     return f"shot_{shots}-seed_{seed}-{split[:8]}.json"
 
 
-# ---------------------------------------------------------------- folder listings
+# Listings
 
 
 def list_class_folders_once(dataset_dir: str, folder: str) -> dict[str, list[str]]:

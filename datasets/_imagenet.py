@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 
-from ._annotations import read_rows, words_of_folders
 from ._cache import Draw, list_class_folders_once
+from ._files import read_rows, words_of_folders
 from ._missing import missing
 from ._splits import Item, Split
 from .few_shot import FewShotDataset

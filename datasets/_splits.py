@@ -6,14 +6,14 @@ import json
 import os
 import random
 import re
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from common.advice import move_aside
+from common.atomic import atomic_write
 from common.text_files import read_text
 
-from ._listing import ODD
+from ._files import ODD
 
 PARTS = ("train", "val", "test")
 MOST_BYTES = 1 << 28  # of a split file: ImageNet's would have half of that
@@ -22,7 +22,7 @@ SPLIT_SEED = 1  # a split made here is the same on every machine, whatever the s
 
 
 class Item(NamedTuple):
-    """One image of a split. `path` is relative to the image folder, with forward slashes."""
+    """One image of a split. `path` is relative to the image directory, with forward slashes."""
 
     path: str
     label: int
@@ -37,41 +37,40 @@ class Split(NamedTuple):
     test: list[Item]
 
 
-# ---------------------------------------------------------------- files
+# Files
 
 
 def read_split_file(
     path: str, image_folder: str = "", again: str = "then get it again: docs/DATASETS.md"
 ) -> Split:
-    """Reads `{"train"|"val"|"test": [[relative path, label, class name], ...]}`.
+    """Read `{"train"|"val"|"test": [[relative path, label, class name], ...]}`.
 
-    `image_folder` ends the path of the folder with the images: what follows it counts of a path
-    that begins with a machine's own folders. ValueError, naming the file and the remedy (`again`
-    says how to come by another one), for anything that is not such a split.
+    `image_folder` ends the path of the directory with the images: what follows it counts of a path
+    that begins with a machine's own directories. ValueError, naming the file and the remedy
+    (`again` says how to come by another one), for anything that is not such a split.
     """
     text = read_text(path, MOST_BYTES)
     try:
-        return split_of(text, image_folder)
+        return parse_split_text(text, image_folder)
     except ValueError as error:
         raise ValueError(
             f"{path} {error}\nCorrect it, or move it aside ({move_aside(path)}), {again}"
         ) from error
 
 
-def split_of(text: str, image_folder: str = "") -> Split:
-    """The split in the text of its file; ValueError that says what is wrong with it."""
+def parse_split_text(text: str, image_folder: str = "") -> Split:
+    """The checked split in the text of its file; ValueError that says what is wrong with it."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is not valid JSON: {error}") from error
     try:
-        return parse_split(content, image_folder)
+        return _parse_split(content, image_folder)
     except ValueError as error:
         raise ValueError(f"is not a usable split: {error}") from error
 
 
-def parse_split(content: Any, image_folder: str = "") -> Split:
-    """The checked split in decoded JSON; ValueError says which entry is wrong."""
+def _parse_split(content: Any, image_folder: str) -> Split:
     if not isinstance(content, dict) or not content.keys() >= set(PARTS):
         given = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"expected an object with the keys train, val, test; got {given!s:.200}")
@@ -153,26 +152,17 @@ def check_split(split: Split) -> None:
 
 
 def save_split_file(split: Split, path: str) -> None:
-    """Writes a split so that a reader sees the whole file or none. OSError where it cannot."""
-    write_json_atomically(split._asdict(), path)
+    write_json(split._asdict(), path)
 
 
-def write_json_atomically(content: Any, path: str) -> None:
-    """JSON through a file of its own beside `path`: two writers at once do not mix."""
-    folder, name = os.path.split(path)
-    os.makedirs(folder, exist_ok=True)
-    draft = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(draft, "x", encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False, separators=(",", ":"))
-        os.replace(draft, path)
-    except BaseException:
-        if os.path.exists(draft):
-            os.remove(draft)
-        raise
+def write_json(content: Any, path: str) -> None:
+    """Atomic write, into a directory that is made if need be."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with atomic_write(path) as draft, open(draft, "x", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False, separators=(",", ":"))
 
 
-# ---------------------------------------------------------------- rules that make a split
+# Rules that make a split
 
 
 def split_classes(

@@ -1,4 +1,4 @@
-"""The demo set: drawn shapes, made by `python -m tools.toy ROOT`."""
+"""The demo dataset: drawn shapes, made by `python -m tools.toy ROOT`."""
 
 from __future__ import annotations
 

@@ -1,29 +1,27 @@
-"""What every data set shares: its place on disk, its split, the few-shot draw, base/new classes.
+"""What every dataset shares: its place on disk, its split, the few-shot draw, base/new classes.
 
-A data set is a subclass of FewShotDataset that says where its images are, how its split is
-made where there is no split file, and the sentence its class names are put into.
+A dataset is a subclass of FewShotDataset that says where its images are, how its split is
+made where there is no split file, and the template its class names are put into.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.engine import TRAINER_REGISTRY
 
-from . import _splits
-from ._annotations import read_rows
-from ._base_new import as_data, check_subsample, subsample_classes
+from . import _coop, _splits
 from ._cache import Draw, fingerprint, load_draw, store_draw
-from ._coop_api import CoOpNames
-from ._listing import CACHE_NAME, class_paths
+from ._coop import CoOpNames, as_data
+from ._files import CACHE_NAME, class_paths, read_rows
 from ._missing import Place, check_place, data_root, download_command, missing
-from ._pickles import check_classes, match_items, read_pickle, was_left, write_pickle
 from ._splits import Item, Split, split_classes, split_trainval
 
 __all__ = [
@@ -37,7 +35,45 @@ __all__ = [
     "subsample_classes",
 ]
 
+SUBSAMPLES = ("all", "base", "new")
 MAX_VAL_SHOTS = 4
+
+
+def check_subsample(subsample: str) -> None:
+    if subsample not in SUBSAMPLES:
+        raise ValueError(
+            f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}; allowed: {', '.join(SUBSAMPLES)}"
+        )
+
+
+def subsample_classes(*splits: Sequence[Datum], subsample: str = "all") -> list[list[Datum]]:
+    """Keep the first ceil(n/2) of the sorted labels ('base') or the others ('new').
+
+    The labels kept are numbered from 0 again. 'all' leaves everything as it is.
+    """
+    check_subsample(subsample)
+    if subsample == "all":
+        return [list(split) for split in splits]
+    labels = sorted({datum.label for split in splits for datum in split})
+    if len(labels) < 2:
+        raise ValueError(
+            f"base and new classes need at least two classes, this dataset has {len(labels)}; "
+            "add others"
+        )
+    half = math.ceil(len(labels) / 2)
+    kept = labels[:half] if subsample == "base" else labels[half:]
+    new_label = {label: index for index, label in enumerate(kept)}
+    halves = [
+        [
+            Datum(datum.impath, new_label[datum.label], datum.domain, datum.classname)
+            for datum in split
+            if datum.label in new_label
+        ]
+        for split in splits
+    ]
+    if any(split and not kept for split, kept in zip(splits, halves, strict=True)):
+        raise ValueError(f"one of train, val, test has no image of the {subsample} classes")
+    return halves
 
 
 class FewShotDataset(CoOpNames, DatasetBase):
@@ -47,13 +83,16 @@ class FewShotDataset(CoOpNames, DatasetBase):
     is made over all classes; base/new classes are picked from it. NUM_SHOTS below 1 takes all.
     """
 
-    dataset_dir = ""  # folder under the data root
-    images = "images"  # folder under dataset_dir that the paths of the split are relative to
-    needed: tuple[str, ...] = ()  # folders under dataset_dir that must be there; default: images
+    dataset_dir = ""  # under the data root
+    images = "images"  # directory under dataset_dir that the paths of the split are relative to
+    needed: tuple[str, ...] = ()  # what must be there under dataset_dir; default: images
     split_name = ""  # split file under dataset_dir; none: build_split() runs every time
     template = "a photo of a {}."
+    subsample_classes = staticmethod(subsample_classes)  # as CoOp's loaders have it
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: Any, keep_split: bool = True) -> None:
+        """`keep_split`: save a split that had to be made."""
+        self.keep_split = keep_split
         options = cfg.DATASET
         subsample = getattr(options, "SUBSAMPLE_CLASSES", "all")
         check_subsample(subsample)
@@ -67,17 +106,17 @@ class FewShotDataset(CoOpNames, DatasetBase):
         train, val = self.draw(split, options.NUM_SHOTS, cfg.SEED)
         parts = [as_data(part, self.image_dir) for part in (train, val, split.test)]
         if options.NUM_SHOTS >= 1 and cfg.SEED >= 0 and _is_for_a_plugin(cfg):
-            self.keep_pickle(options.NUM_SHOTS, cfg.SEED, *parts[:2])
+            self.write_pickled_draw(options.NUM_SHOTS, cfg.SEED, *parts[:2])
         kept = subsample_classes(*parts, subsample=subsample)
         if train is not split.train:  # else all images are taken, whatever NUM_SHOTS says
             self.tell_short(kept[0], options.NUM_SHOTS)
         self.hand_over(*kept)
 
     def hand_over(self, train: list[Datum], val: list[Datum], test: list[Datum]) -> None:
-        """Gives the engine its three lists."""
+        """Give the engine its three lists."""
         super().__init__(train_x=train, val=val or None, test=test)
 
-    # ------------------------------------------------------------ where it is
+    # Where it is
 
     @classmethod
     def check_present(cls, cfg: Any) -> Place:
@@ -101,7 +140,7 @@ class FewShotDataset(CoOpNames, DatasetBase):
         """Path of a file that the split is made from; FileNotFoundError where it is missing."""
         path = os.path.join(self.dataset_dir, name)
         if not os.path.isfile(path):
-            what = f"{name} is missing, which says what is in this data set"
+            what = f"{name} is missing, which says what is in this dataset"
             if self.split_name:
                 what = f"{self.split_name} is missing, and so is {name}, to make one from"
             raise missing(self.place, path, what)
@@ -111,7 +150,7 @@ class FewShotDataset(CoOpNames, DatasetBase):
         """Lines of an annotation file cut into `fields` fields, the last taking what remains."""
         return [row for _, row in read_rows(self.annotation(name), fields)]
 
-    # ------------------------------------------------------------ split
+    # Split
 
     def load_split(self) -> Split:
         """The split file's split; where there is none, one made from the raw annotations."""
@@ -121,7 +160,8 @@ class FewShotDataset(CoOpNames, DatasetBase):
             folder = f"{self.place.folder}/{self.images}".rstrip("/")
             return _splits.read_split_file(self.split_path, folder, self.another_split())
         split = self.checked_build()
-        self.keep(split)
+        if self.keep_split:
+            self.save(split)
         return split
 
     def another_split(self) -> str:
@@ -130,8 +170,8 @@ class FewShotDataset(CoOpNames, DatasetBase):
             return f"then get the published one again: {self.place.how_to_get}"
         return "and the next run makes another"
 
-    def keep(self, split: Split) -> None:
-        """Saves a split that was just made. In a read-only folder every run makes it, the same."""
+    def save(self, split: Split) -> None:
+        """Save a split that was just made. In a read-only directory each run makes it, the same."""
         try:
             _splits.save_split_file(split, self.split_path)
             print(f"{self.place.name}: made a split, saved as {self.split_path}")
@@ -152,7 +192,7 @@ class FewShotDataset(CoOpNames, DatasetBase):
         """The split made from raw annotations, paths relative to `image_dir`, labels from 0."""
         raise missing(self.place, self.split_path, f"the split file {self.split_name} is missing")
 
-    # ------------------------------------------------------------ few-shot draw
+    # Few-shot draw
 
     def draw(self, split: Split, shots: int, seed: int) -> Draw:
         """k shots of train, then min(k, 4) of val, per class. All of both where shots < 1.
@@ -166,7 +206,7 @@ class FewShotDataset(CoOpNames, DatasetBase):
         if seed < 0:
             return self.sample(split, shots)
         pickled = self.pickle_path(shots, seed)
-        if os.path.isfile(pickled) and not was_left(pickled):
+        if os.path.isfile(pickled) and not _coop.was_left(pickled):
             return self.read_pickled_draw(pickled, split)
         key = fingerprint(split.train, split.val)
         kept = load_draw(self.dataset_dir, shots, seed, key)
@@ -195,25 +235,27 @@ class FewShotDataset(CoOpNames, DatasetBase):
 
     @property
     def split_fewshot_dir(self) -> str:
-        """Where CoOp's data sets keep their few-shot draws; plugins ask for it."""
+        """Where CoOp's datasets keep their few-shot draws; plugins ask for it."""
         return os.path.join(self.dataset_dir, CACHE_NAME)
 
     def pickle_path(self, shots: int, seed: int) -> str:
         return os.path.join(self.split_fewshot_dir, f"shot_{shots}-seed_{seed}.pkl")
 
-    def keep_pickle(self, shots: int, seed: int, train: list[Datum], val: list[Datum]) -> None:
-        """Leaves the draw as CoOp's data sets do, for plugins that read it."""
+    def write_pickled_draw(
+        self, shots: int, seed: int, train: list[Datum], val: list[Datum]
+    ) -> None:
+        """Leave the draw as CoOp's datasets do, for plugins that read it."""
         path = self.pickle_path(shots, seed)
-        if not os.path.isfile(path) or was_left(path):
-            write_pickle(path, train=train, val=val)
+        if not os.path.isfile(path) or _coop.was_left(path):
+            _coop.write_pickle(path, train=train, val=val)
 
     def read_pickled_draw(self, path: str, split: Split) -> Draw:
-        """The draw that a run of the CoOp code base left in this data set's folder."""
+        """The draw that a run of the CoOp code base left in this dataset's directory."""
         print(f"{self.place.name}: few-shot draw of {path}")
-        parts = read_pickle(path, ["train", "val"] if split.val else ["train"])
-        train = match_items(path, parts["train"], split.train)
-        check_classes(path, train, split.train)
-        return train, match_items(path, parts["val"], split.val) if split.val else []
+        parts = _coop.read_pickle(path, ["train", "val"] if split.val else ["train"])
+        train = _coop.match_items(path, parts["train"], split.train)
+        _coop.check_classes(path, train, split.train)
+        return train, _coop.match_items(path, parts["val"], split.val) if split.val else []
 
 
 def short_of_shots(train: Iterable[Datum], shots: int) -> dict[str, int]:

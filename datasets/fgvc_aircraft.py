@@ -18,9 +18,9 @@ class FGVCAircraft(FewShotDataset):
         return Split(*(self.read_list(part, labels) for part in ("train", "val", "test")))
 
     def read_list(self, part: str, labels: dict[str, int]) -> list[Item]:
-        """Lines '1025794 707-320': picture, variant (which may hold spaces)."""
+        """Lines '1025794 707-320': image, variant (which may hold spaces)."""
         rows = self.annotation_rows(f"images_variant_{part}.txt", 2)
         unknown = next((name for _, name in rows if name not in labels), None)
         if unknown:
             raise ValueError(f"images_variant_{part}.txt has {unknown!r}, variants.txt has not")
-        return [Item(f"{picture}.jpg", labels[name], name) for picture, name in rows]
+        return [Item(f"{image}.jpg", labels[name], name) for image, name in rows]

@@ -2,7 +2,7 @@
 
 One level of class folders is split 50/20/30 per class, the same way every time, and written down
 in split.json. `classnames.txt` in the folder (lines 'folder words', or with a tab between) gives
-class folders other words than their names. DATASET.TEMPLATE is the sentence for the class names.
+class folders other words than their names. DATASET.TEMPLATE is the template for the class names.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -18,13 +19,22 @@ from common.text_files import plain_spaces
 from dassl.data.datasets import DATASET_REGISTRY
 
 from . import _splits
-from ._annotations import read_lines, words_of_folders
-from ._left_out import left_out, why_empty
-from ._listing import class_folders, class_paths, composed, list_images
+from ._files import (
+    IMAGE_SUFFIXES,
+    NO_CLASSES,
+    class_folders,
+    class_paths,
+    composed,
+    is_image,
+    list_images,
+    read_lines,
+    words_of_folders,
+)
 from ._missing import Place, missing
 from .few_shot import FewShotDataset, Item, Split, split_classes
 
 CLASSNAMES = "classnames.txt"
+NO_FILES = {"thumbs.db", "desktop.ini"}  # what Windows leaves beside images
 PART_NAMES = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},
     **{"val": "val", "valid": "val", "validation": "val"},
@@ -39,12 +49,12 @@ class ImageFolder(FewShotDataset):
 
     @classmethod
     def find_place(cls, cfg: Any) -> Place:
-        """DATASET.PATH is absolute, or relative to the current folder, or else to --root."""
+        """DATASET.PATH is absolute, or relative to the current directory, or else to --root."""
         given = getattr(cfg.DATASET, "PATH", "")
         if not given:
             raise ValueError(
-                "ImageFolder: DATASET.PATH is empty. Give the folder with your pictures, "
-                "as in DATASET.PATH my_pictures (docs/DATASETS.md)"
+                "ImageFolder: DATASET.PATH is empty. Give the directory with your images, "
+                "as in DATASET.PATH my_images (docs/DATASETS.md)"
             )
         path = os.path.abspath(os.path.expanduser(given))
         in_root = os.path.abspath(os.path.join(os.path.expanduser(cfg.DATASET.ROOT), given))
@@ -54,8 +64,8 @@ class ImageFolder(FewShotDataset):
             name="ImageFolder",
             root=os.path.dirname(path),
             folder=os.path.basename(path),
-            asked=f"DATASET.PATH {given}, in the current folder or in --root",
-            how_to_get="set DATASET.PATH to a folder that holds one folder of pictures per class",
+            asked=f"DATASET.PATH {given}, in the current directory or in --root",
+            how_to_get="set DATASET.PATH to a directory with one folder of images per class",
         )
         if not os.path.isdir(path):
             raise missing(place, path, "there is no such folder")
@@ -134,8 +144,8 @@ class ImageFolder(FewShotDataset):
         empty = next((name for name, paths in by_class.items() if not paths), None)
         if empty:
             raise ValueError(why_empty(folder, empty))
-        for sentence in left_out(folder, by_class):
-            print(f"ImageFolder: {folder}: {sentence}")
+        for note in left_out(folder, by_class):
+            print(f"ImageFolder: {folder}: {note}")
         return by_class
 
     def compare_with_folder(self, split: Split) -> None:
@@ -203,3 +213,60 @@ def part_items(folder: str, by_class: dict[str, list[str]], labels: dict[str, in
         for name, paths in by_class.items()
         for path in paths
     ]
+
+
+# What is not read, in words: nobody should wonder where images went
+
+
+def left_out(folder: str, classes: Collection[str]) -> list[str]:
+    """Notes on what is in a directory of class folders and is no image of a class."""
+    beside = [beside_images(folder, name) for name in classes]
+    kinds = sum((files for files, _ in beside), Counter())
+    nested = sum((images for _, images in beside), Counter())
+    made = [name for name in sorted(NO_CLASSES) if images_below(os.path.join(folder, name))]
+    notes = [f"{', '.join(made)}: left out, not a class"] if made else []
+    if nested:
+        notes.append(f"not read, since they are in folders of class folders: {_shown(nested)}")
+    if kinds:
+        notes.append(f"not read: {_shown(kinds)} (read are {' '.join(IMAGE_SUFFIXES)})")
+    return notes
+
+
+def why_empty(folder: str, name: str) -> str:
+    """Why the class folder `name` of `folder` has no image, and what to do."""
+    path = os.path.join(folder, name)
+    files, nested = beside_images(folder, name)
+    if nested:
+        return (
+            f"{path} holds no images itself, and class folders must: move them up, or make these "
+            f"the class folders ({_shown(nested)})"
+        )
+    what = f"it has {_shown(files)}: convert them to one of" if files else "put some in:"
+    return f"{path} holds no images; {what} {' '.join(IMAGE_SUFFIXES)}"
+
+
+def beside_images(folder: str, name: str) -> tuple[Counter[str], Counter[str]]:
+    """What a class folder has beside its images, hidden files and what systems make.
+
+    Suffix -> number of files that are no images, and folder in it -> number of images below.
+    """
+    with os.scandir(os.path.join(folder, name)) as entries:
+        others = [entry for entry in entries if entry.name[0] != "." and not is_image(entry.name)]
+    files = [e.name for e in others if e.is_file() and e.name.lower() not in NO_FILES]
+    kinds = Counter(os.path.splitext(file)[1].lower() or "without suffix" for file in files)
+    nested = {
+        f"{name}/{entry.name}/": images_below(entry.path)
+        for entry in sorted(others, key=lambda entry: entry.name)
+        if entry.is_dir() and entry.name not in NO_CLASSES
+    }
+    return kinds, +Counter(nested)
+
+
+def images_below(folder: str) -> int:
+    return sum(is_image(file) for _, _, files in os.walk(folder) for file in files)
+
+
+def _shown(counts: Counter[str]) -> str:
+    """The four most. Names need not be UTF-8 here."""
+    shown = ", ".join(f"{count} {what}" for what, count in counts.most_common(4))
+    return shown.encode(errors="backslashreplace").decode() + (", .." if len(counts) > 4 else "")

@@ -10,8 +10,8 @@ import os
 from common.advice import move_aside
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 
+from ._coop import PickledImage, read_pickle
 from ._imagenet import ClassFolders, label_folders
-from ._pickles import PickledImage, read_pickle
 from ._splits import Item, Split, check_split
 
 

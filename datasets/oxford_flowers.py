@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from ._annotations import read_names
-from ._mat import read_mat
+from ._files import read_mat, read_names
 from .few_shot import FewShotDataset, Split, split_classes
 
 
@@ -19,8 +18,8 @@ class OxfordFlowers(FewShotDataset):
     def build_split(self) -> Split:
         """imagelabels.mat: class of image_00001.jpg, .. in turn, from 1; names by class."""
         names = read_names(self.annotation("cat_to_name.json"))
-        pictures: dict[int, list[str]] = {}
+        images: dict[int, list[str]] = {}
         labels = read_mat(self.annotation("imagelabels.mat"), "labels")
         for number, label in enumerate(labels, 1):
-            pictures.setdefault(int(label), []).append(f"image_{number:05d}.jpg")
-        return split_classes({str(label): pictures[label] for label in sorted(pictures)}, names)
+            images.setdefault(int(label), []).append(f"image_{number:05d}.jpg")
+        return split_classes({str(label): images[label] for label in sorted(images)}, names)

@@ -18,8 +18,8 @@ class OxfordPets(FewShotDataset):
         return Split(train, val, self.read_list("annotations/test.txt"))
 
     def read_list(self, name: str) -> list[Item]:
-        """Lines 'Great_Pyrenees_12 15 2 8': picture, class from 1, species, breed in species."""
+        """Lines 'Great_Pyrenees_12 15 2 8': image, class from 1, species, breed in species."""
         return [
-            Item(f"{picture}.jpg", int(label) - 1, picture.rpartition("_")[0].lower())
-            for picture, label, _ in self.annotation_rows(name, 3)
+            Item(f"{image}.jpg", int(label) - 1, image.rpartition("_")[0].lower())
+            for image, label, _ in self.annotation_rows(name, 3)
         ]

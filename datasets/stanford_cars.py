@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from ._mat import read_mat
+from ._files import read_mat
 from .few_shot import FewShotDataset, Item, Split, split_trainval
 
 

@@ -30,8 +30,8 @@ class UCF101(FewShotDataset):
             if action not in labels:
                 raise ValueError(f"{name} has the action {action!r}, classInd.txt has not")
             words = action_words(action)
-            picture = video.removesuffix(".avi") + ".jpg"
-            items.append(Item(f"{words}/{picture}", labels[action], words))
+            image = video.removesuffix(".avi") + ".jpg"
+            items.append(Item(f"{words}/{image}", labels[action], words))
         return items
 
 

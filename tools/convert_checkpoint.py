@@ -3,8 +3,8 @@
     python -m tools.convert_checkpoint IN OUT [--to ours|public|safetensors] [--trainer NAME]
 
 IN is a checkpoint of this repository or of a method's published code, a .safetensors file
-written here, or the folder of a run. OUT is a file (*.pth, *.pt, model.pth.tar-<epoch>,
-*.safetensors) or the folder of a run, which `train.py --model-dir` takes.
+written here, or the directory of a run. OUT is a file (*.pth, *.pt, model.pth.tar-<epoch>,
+*.safetensors) or the directory of a run, which `train.py --model-dir` takes.
 
     ours         the learner under its own names: what a run here saves
     public       the learner under the published code's names; that code keeps the whole of
@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from common.atomic import atomic_write
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint, what_it_is
 from frozen_clip.finite import check_finite
@@ -95,7 +96,7 @@ def convert(
 
 
 def find(source: Path, trainer: str | None) -> Path:
-    """The checkpoint in a run's folder, in the folder of its checkpoints, or `source` itself."""
+    """The checkpoint in a run's directory or in that of its checkpoints, or `source` itself."""
     if not source.exists():
         raise FileNotFoundError(f"there is no {source}")
     if source.is_file():
@@ -108,7 +109,7 @@ def find(source: Path, trainer: str | None) -> Path:
     there = [name for name in folders if (source / name).is_dir()]
     if len(there) != 1:
         what = f"several: {there}. Name one of them" if there else f"none of {folders}"
-        raise ValueError(f"{source} is to be the folder of one run's checkpoints, but has {what}")
+        raise ValueError(f"{source} must be a directory of one run's checkpoints, but has {what}")
     return find_checkpoint(source, there[0])
 
 
@@ -156,15 +157,14 @@ def whose(state: State, file: Path, trainer: str | None) -> str:
 
 
 def write(path: Path, state: State, trainer: str, epoch: int) -> None:
-    """Write a file of the kind that its name says, whole or not at all."""
+    """Write a file of the kind that its name says, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     tensors = {key: tensor.contiguous() for key, tensor in state.items()}
-    if path.suffix == ".safetensors":
-        save_file(tensors, part, metadata={"trainer": trainer, "epoch": str(epoch)})
-    else:
-        torch.save({"state_dict": tensors, "epoch": epoch}, part)
-    part.replace(path)
+    with atomic_write(path) as draft:
+        if path.suffix == ".safetensors":
+            save_file(tensors, draft, metadata={"trainer": trainer, "epoch": str(epoch)})
+        else:
+            torch.save({"state_dict": tensors, "epoch": epoch}, draft)
 
 
 def _learning() -> list[str]:

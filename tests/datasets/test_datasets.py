@@ -56,11 +56,6 @@ def drawn(tmp_path_factory):
     return root
 
 
-@pytest.fixture(autouse=True)
-def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
-
-
 def load(config, root, shots=-1, subsample="all", seed=1, **options):
     module = importlib.import_module(f"datasets.{config}")
     name = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text())["DATASET"]["NAME"]
@@ -223,13 +218,3 @@ def test_engine_builds_them_by_name(drawn):
     cfg.merge_from_file(str(CONFIGS / "dtd.yaml"))
     cfg.merge_from_list(["DATASET.ROOT", str(drawn), "DATASET.NUM_SHOTS", 2, "SEED", 1])
     assert sizes(build_dataset(cfg)) == (10, 10, 15)
-
-
-def test_relative_root(drawn, monkeypatch):
-    monkeypatch.chdir(drawn.parent)
-    dataset = load("dtd", drawn.name)
-    assert dataset.train_x[0].impath.startswith(str(drawn))
-
-
-def test_template_of_the_config_wins(drawn):
-    assert load("dtd", drawn, TEMPLATE="a {} surface").template == "a {} surface"

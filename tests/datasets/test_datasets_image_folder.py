@@ -14,11 +14,6 @@ from tests.datasets.test_datasets import fill, load, paths, sizes
 from tests.datasets.test_datasets_missing import missing_text
 
 
-@pytest.fixture(autouse=True)
-def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
-
-
 def own_folder(tmp_path, parts=("",), count=10):
     folder = tmp_path / "my pictures"
     for part in parts:
@@ -139,7 +134,13 @@ def test_what_systems_leave_is_no_class(tmp_path, capsys):
     folder = own_folder(tmp_path)
     for name in ("__MACOSX/fir", "lost+found", "fir/@eaDir/1.png", ".ipynb_checkpoints"):
         (folder / name).mkdir(parents=True)
-    for name in ("fir/Thumbs.db", "beech/desktop.ini", "fir/.DS_Store", "fir/@eaDir/1.png/x.png"):
+    for name in (
+        "__MACOSX/fir/1.png",
+        "fir/Thumbs.db",
+        "beech/desktop.ini",
+        "fir/.DS_Store",
+        "fir/@eaDir/1.png/x.png",
+    ):
         (folder / name).touch()
     for _ in range(2):  # split anew, then compared with split.json
         assert sizes(load_own(folder)) == (15, 6, 9)

@@ -20,11 +20,6 @@ def drawn(tmp_path_factory):
     return root
 
 
-@pytest.fixture(autouse=True)
-def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
-
-
 def test_imagenet_lists_its_folders_once(drawn, monkeypatch):
     load("imagenet", drawn, 2)
     monkeypatch.setattr(_cache, "list_images", lambda folder: pytest.fail(f"listed {folder}"))

@@ -8,11 +8,6 @@ import pytest
 from tests.datasets.test_datasets import fill, load
 
 
-@pytest.fixture(autouse=True)
-def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
-
-
 def missing_text(config, root, **options):
     with pytest.raises(FileNotFoundError) as error:
         load(config, root, **options)
@@ -44,14 +39,14 @@ def test_missing_folder_of_the_data_set(tmp_path):
 
 def test_root_that_is_the_data_set_itself(tmp_path):
     fill(tmp_path / "dtd/images/lined", 4)
-    assert "must be the folder that holds dtd/" in missing_text("dtd", tmp_path / "dtd")
+    assert "must be the directory of dtd/" in missing_text("dtd", tmp_path / "dtd")
 
 
 def test_missing_images(tmp_path):
     (tmp_path / "dtd").mkdir()
     assert "dtd/ is there, the images in images/ are not" in missing_text("dtd", tmp_path)
     (tmp_path / "dtd/images").mkdir()
-    assert "the folder is empty" in missing_text("dtd", tmp_path)
+    assert "the directory is empty" in missing_text("dtd", tmp_path)
     fill(tmp_path / "stanford_cars/cars_train", 1)
     assert "images in cars_test/ are not" in missing_text("stanford_cars", tmp_path)
 

@@ -4,18 +4,12 @@ import json
 import os
 import pickle
 import shutil
-import threading
 
 import pytest
 
 from dassl.data.datasets import Datum
-from datasets import _cache, _splits
-from tests.datasets.test_fewshot import DRAWS, drawn, edit_split, golden_root, load, rows
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    return golden_root(tmp_path, monkeypatch)
+from datasets import _cache
+from tests.datasets.test_fewshot import DRAWS, drawn, edit_split, load, rows
 
 
 def put_train(content, rows):
@@ -65,32 +59,6 @@ def test_folder_that_cannot_be_written_uses_the_users_cache(root, tmp_path):
     shutil.rmtree(tmp_path / "user_cache")
     (tmp_path / "user_cache").write_text("not a folder either")
     assert drawn(load(root, 4)) == before
-
-
-def test_two_writers_never_leave_a_mixed_file(tmp_path):
-    path = tmp_path / "split_fewshot" / "draw.json"
-    contents = [[str(writer)] * 5000 for writer in range(4)]
-
-    def write(content):
-        for _ in range(10):
-            _splits.write_json_atomically(content, str(path))
-
-    threads = [threading.Thread(target=write, args=[content]) for content in contents]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        if path.exists():
-            assert json.loads(path.read_text()) in contents
-    assert [file.name for file in path.parent.iterdir()] == ["draw.json"]
-
-
-def test_failed_write_leaves_the_old_file_and_no_draft(tmp_path):
-    path = tmp_path / "draw.json"
-    _splits.write_json_atomically([1], str(path))
-    with pytest.raises(TypeError):
-        _splits.write_json_atomically([object()], str(path))
-    assert path.read_text() == "[1]"
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_listing_is_kept_and_follows_the_folder(tmp_path, monkeypatch):
@@ -193,11 +161,3 @@ def test_what_is_no_cache_is_one_clear_error(root, content):
     with pytest.raises(ValueError, match="Move it aside") as error:
         load(root, 2)
     assert str(path) in str(error.value)
-
-
-def test_a_page_in_place_of_a_cache(root):
-    path = pickle_draw(root, 1, b"<!DOCTYPE html><title>Not found</title>")
-    with pytest.raises(ValueError, match=r"it is a web page \('Not found'\).* Move it aside"):
-        load(root, 2)
-    path.unlink()
-    assert len(load(root, 2).train_x) == 20

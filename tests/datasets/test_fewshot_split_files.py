@@ -6,13 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.datasets.test_fewshot import SPLIT_NAME, edit_split, golden_root, load
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    return golden_root(tmp_path, monkeypatch)
-
+from tests.datasets.test_fewshot import SPLIT_NAME, edit_split, load
 
 GOOD = {
     "train": [["a/1.jpg", 0, "a"], ["b/1.jpg", 1, "b"]],

@@ -243,14 +243,3 @@ def test_the_program_that_converts(tmp_path, monkeypatch):
     assert np.array_equal(read_image(target / "oak" / "c.png"), COLORS)
     for name in ("a.tif.png", "b.png.png"):
         assert np.abs(np.asarray(read_image(target / "oak" / name), int) - gray(G)).max() <= 1
-
-
-@pytest.mark.parametrize("kind", ["png", "tif"])
-def test_an_image_that_was_loaded_before_is_refused_too(kind, tmp_path):
-    """And as often as one asks: Pillow forgets what it read."""
-    Image.fromarray(G.astype(np.uint16) * 16).save(tmp_path / f"a.{kind}")
-    with Image.open(tmp_path / f"a.{kind}") as image:
-        image.load()
-        for _ in range(2):
-            with pytest.raises(UnknownDepth, match="may have 10 to 14"):
-                as_rgb(image)

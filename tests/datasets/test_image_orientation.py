@@ -22,7 +22,7 @@ from tests.helpers.predict_runs import answers, refused
 from tests.helpers.toy_run import command, config
 from tools.predict import load
 from tools.predict.__main__ import main
-from tools.predict.export_readme import TEXT
+from tools.predict.export_readme import readme
 
 KEY = "INPUT.EXIF_ORIENTATION"
 
@@ -159,8 +159,8 @@ def test_an_export_prepares_images_alike(value, run, tmp_path):
     clf = load(run, exif_orientation=value)
     content = json.loads(json.dumps(manifest(clf, "a.onnx", 0.0)))
     names = {"manifest": content, "np": np, "Image": Image, "ImageOps": ImageOps}
-    program = TEXT[TEXT.index("def prepare") : TEXT.index("def softmax")]
-    exec("import sys\n" + program.replace("{{", "{").replace("}}", "}"), names)
+    text = readme(content)
+    exec("import sys\n" + text[text.index("def prepare") : text.index("def softmax")], names)
     for file in (tilted(tmp_path / "a.png"), tilted(tmp_path / "b.jpg", 1)):
         expected = clf.transform(read_image(file, value == "apply"))
         assert np.allclose(names["prepare"](file), expected, atol=1e-5)

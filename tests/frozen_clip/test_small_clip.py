@@ -13,10 +13,9 @@ from clip.model import CLIP
 
 from tools.small_clip import pretrain, weights
 from tools.small_clip.evaluate import accuracy, report
-from tools.small_clip.pictures import draw_pool
-from tools.small_clip.sentences import BENCHMARK_TEMPLATES, vocabulary
-from tools.toy.classes import BASE, CLASSES, NEW, SEEN
-from tools.toy.dataset import SHIFT
+from tools.small_clip.images import draw_pool
+from tools.small_clip.templates import BENCHMARK_TEMPLATES, vocabulary
+from tools.toy.dataset import BASE, CLASSES, NEW, SEEN, SHIFT
 from tools.toy.drawing import split_name
 
 

@@ -16,7 +16,7 @@ from torch import nn
 import frozen_clip
 import train
 from dassl.utils import load_checkpoint, load_pretrained_weights, resume_from_checkpoint
-from datasets._pickles import read_pickle
+from datasets._coop import read_pickle
 from tests.helpers.hostile import Hostile, memory_of
 from tests.helpers.toy_run import command
 from tools import convert_checkpoint

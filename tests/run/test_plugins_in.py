@@ -10,7 +10,7 @@ import pytest
 
 import train
 from dassl.engine import TRAINER_REGISTRY
-from datasets._pickles import LEFT
+from datasets._coop import LEFT
 from run.plugins import import_plugins
 from tests.helpers.plugin_files import REGISTERED, forgotten, python, written  # noqa: F401
 from tests.helpers.toy_run import REPO, command

@@ -1,6 +1,5 @@
 """Settings of every method for other backbones than ViT-B/16, and how they count layers."""
 
-import re
 from functools import cache
 from types import SimpleNamespace
 

@@ -17,13 +17,13 @@ COMMANDS = (
     Call("data command", "tools.data", ("verfy",), ("invalid choice: 'verfy'", "verify", "--help")),
     Call("verify nothing", "tools.data", ("verify",), ("required: NAME", "--help")),
     Call(
-        "verify unknown", "tools.data", ("verify", "dtt"), ("no data set 'dtt'", "did you mean dtd")
+        "verify unknown", "tools.data", ("verify", "dtt"), ("no dataset 'dtt'", "did you mean dtd")
     ),
     Call(
         "download unknown",
         "tools.data",
         ("download", "x"),
-        ("no data set 'x'", "allowed: imagenet"),
+        ("no dataset 'x'", "allowed: imagenet"),
     ),
     Call(
         "download from",

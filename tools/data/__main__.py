@@ -18,53 +18,55 @@ def parser() -> argparse.ArgumentParser:
         description="Is the data there, is it whole, and how to get it.",
         epilog="Exit codes: 0 all is well, 1 data is missing or damaged, 2 wrong usage.",
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     default = os.environ.get("DATA") or "data"
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
+    def add(name: str, work: object, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
-        if name not in ("toy", "weights"):
-            text = "folder of the data sets (default: $DATA, else data; now %(default)s)"
+        command.set_defaults(work=work)
+        if work in (run_list, run_verify, run_download):
+            text = "directory of the datasets (default: $DATA, else data; now %(default)s)"
             command.add_argument("--root", type=path, default=default, help=text)
         return command
 
-    add("list", "each data set: present, incomplete or missing, with its numbers of images")
-    verify = add("verify", "check split files, numbers, and that every image is there")
+    add("list", run_list, "each dataset: present, incomplete or missing, with numbers of images")
+    verify = add("verify", run_verify, "check split files, numbers, and that every image is there")
     verify.add_argument("names", nargs="+", metavar="NAME", help="as in configs/datasets, or 'all'")
     verify.add_argument("--deep", action="store_true", help="decode every image, too")
-    get = add("download", "get what is missing of a data set")
+    get = add("download", run_download, "get what is missing of a dataset")
     get.add_argument("name", metavar="NAME", help="as in configs/datasets")
     text = "a file that you have: one of the set's files, or an archive with some; repeatable"
     get.add_argument("--from", dest="given", type=path, action="append", default=[], help=text)
-    toy = add("toy", "draw all data sets, small, in their real layouts")
-    toy.add_argument("root", type=path, help="folder to draw into, not that of real data")
+    toy = add("toy", run_toy, "draw all datasets, small, in their real layouts")
+    toy.add_argument("root", type=path, help="directory to draw into, not that of real data")
     toy.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     toy.add_argument("--classes", type=positive, default=8)
     toy.add_argument("--train", type=positive, default=20, help="training images a class")
-    add("weights", "the CLIPs that MODEL.BACKBONE.NAME knows by name, and which are in the cache")
+    text = "the CLIPs that MODEL.BACKBONE.NAME knows by name, and which are in the cache"
+    add("weights", run_weights, text)
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    interrupted = "interrupted; a download goes on from here when started again"
-    return guarded(lambda: COMMANDS[args.command](args), args, interrupted)
+    interrupted = "interrupted; a download resumes when started again"
+    return guarded(lambda: args.work(args), args, interrupted)
 
 
 def run_list(args: argparse.Namespace) -> int:
-    from tools.data.survey import PRESENT, describe, survey
+    from tools.data.survey import PRESENT, describe, survey  # late: it loads the engine
 
     print(f"{args.root.resolve()}:")
-    complete = True
+    states = set()
     for entry in catalogue().values():
         found = survey(entry, args.root)
-        counts = found.found or found.expected
+        of = " (published)" if not found.found and not found.drawn else ""
         drawn = ", drawn" if found.drawn else ""
-        of = "" if found.found == found.expected else " (published)" if not found.found else ""
-        print(f"  {entry.config:16} {found.state:11} {describe(counts)}{of}{drawn}")
-        complete = complete and found.state == PRESENT
+        counts = describe(found.found or found.expected)
+        print(f"  {entry.config:16} {found.state:11} {counts}{of}{drawn}")
+        states.add(found.state)
     print("Why one is incomplete: python -m tools.data verify NAME")
-    return 0 if complete else 1
+    return 0 if states == {PRESENT} else 1
 
 
 def run_verify(args: argparse.Namespace) -> int:
@@ -83,14 +85,13 @@ def run_verify(args: argparse.Namespace) -> int:
         print(f"{entry.config}: {found.state}")
         print("\n".join(f"  {line}" for text in found.problems for line in text.splitlines()))
     if wrong:
-        print(
-            f"{wrong} of {len(entries)} not in order. Get one: python -m tools.data download NAME"
-        )
+        get = "python -m tools.data download NAME"
+        print(f"{wrong} of {len(entries)} not in order. Get one: {get}")
     return 1 if wrong else 0
 
 
 def has_split_file(entry: Entry, root: Path) -> bool:
-    """Also true of a data set that has none."""
+    """Also true of a dataset that has none."""
     names = [s.file for s in entry.sources if s.file.startswith("split_zhou")]
     return all((root / entry.folder / name).is_file() for name in names)
 
@@ -99,7 +100,7 @@ def has_split_file(entry: Entry, root: Path) -> bool:
 def run_download(args: argparse.Namespace) -> int:
     from tools.data.download import advice, download
 
-    entry: Entry = find_entry(args.name)
+    entry = find_entry(args.name)
     problems = download(entry, args.root, args.given)
     if problems:
         print(advice(entry, args.root, problems), file=sys.stderr)
@@ -109,16 +110,15 @@ def run_download(args: argparse.Namespace) -> int:
 
 
 @printing_stops_nothing()
-def run_toy(args: argparse.Namespace) -> int:
+def run_toy(args: argparse.Namespace) -> None:
     from tools.data.toy import write_toy
 
     folders = write_toy(args.root, args.names, classes=args.classes, train=args.train)
     root = shlex.quote(str(args.root))
-    print(f"{args.root}: {len(folders)} data sets drawn. Use them: --root {root}")
-    return 0
+    print(f"{args.root}: {len(folders)} datasets drawn. Use them: --root {root}")
 
 
-def run_weights(args: argparse.Namespace) -> int:
+def run_weights(args: argparse.Namespace) -> None:
     from frozen_clip import names, weights_file
     from frozen_clip.weights import hub
 
@@ -130,16 +130,7 @@ def run_weights(args: argparse.Namespace) -> int:
     for name, size in hub.cached() or [("none", 0)]:
         print(f"  {name:50} {f'{size / 1e6:,.0f} MB' if size else ''}".rstrip())
     print(f"Others: {hub.PREFIX}OWNER/NAME[@REVISION], a directory or a file (docs/weights.md)")
-    return 0
 
-
-COMMANDS = {
-    "list": run_list,
-    "verify": run_verify,
-    "download": run_download,
-    "toy": run_toy,
-    "weights": run_weights,
-}
 
 if __name__ == "__main__":
     sys.exit(piped(main))

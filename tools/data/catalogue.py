@@ -1,4 +1,4 @@
-"""What is known of each published data set, read from catalogue.yaml."""
+"""What is known of each published dataset, read from catalogue.yaml."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """One file to get. `gives`: place in the data set's folder -> end of the path inside it."""
+    """A file to get. `gives`: place in the dataset's directory -> end of the path in the file."""
 
     file: str
     gives: dict[str, str]
@@ -46,7 +46,7 @@ class Entry:
     name: str  # registered name
     folder: str
     counts: Counts
-    sources: tuple[Source, ...]
+    sources: list[Source]
     by_hand: str
 
     def missing(self, root: Path) -> list[Source]:
@@ -63,25 +63,20 @@ class Entry:
 def catalogue() -> dict[str, Entry]:
     """Config name -> entry, in the order of the published tables."""
     content = yaml.safe_load(Path(__file__).with_name("catalogue.yaml").read_text("utf-8"))
-    return {config: _entry(config, fields) for config, fields in content.items()}
+    return {config: _entry(config, **fields) for config, fields in content.items()}
 
 
-def _entry(config: str, fields: dict[str, Any]) -> Entry:
+def _entry(
+    config: str, name: str, folder: str, counts: list[int], files: list[Any], by_hand: str = ""
+) -> Entry:
     mirror = "" if config == "imagenet" else f"A mirror with images and split file: {MIRROR}\n"
-    return Entry(
-        config=config,
-        name=fields["name"],
-        folder=fields["folder"],
-        counts=Counts(*fields["counts"]),
-        sources=tuple(_source(**source) for source in fields["files"]),
-        by_hand=fields.get("by_hand", "") + mirror,
-    )
+    sources = [_source(**file) for file in files]
+    return Entry(config, name, folder, Counts(*counts), sources, by_hand + mirror)
 
 
 def _source(file: str, gives: list[str] | dict[str, str] | None = None, **rest: Any) -> Source:
     places = gives or [file]
-    by_place = places if isinstance(places, dict) else {place: place for place in places}
-    return Source(file=file, gives=by_place, **rest)
+    return Source(file, places if isinstance(places, dict) else {p: p for p in places}, **rest)
 
 
 def find_entry(name: str) -> Entry:
@@ -93,7 +88,6 @@ def find_entry(name: str) -> Entry:
     near = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f"did you mean {known[near[0]].config}? " if near else ""
     raise ValueError(
-        f"there is no data set {name!r} to look after; {hint}allowed: "
-        f"{', '.join(entry.config for entry in entries)} "
-        "(the demo set colored_shapes is drawn by `make demo`)"
+        f"there is no dataset {name!r} to look after; {hint}allowed: {', '.join(catalogue())} "
+        "(the demo dataset colored_shapes is drawn by `make demo`)"
     )

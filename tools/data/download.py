@@ -1,7 +1,8 @@
-"""Brings a data set into place: downloads, takes what the user has, says what is left to do."""
+"""Bring a dataset into place: download, take what the user has, say what is left to do."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import shutil
@@ -10,23 +11,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.text_files import read_text
-from datasets._annotations import read_names, read_rows, words_of_folders
-from datasets._splits import MOST_BYTES, split_of
+from datasets._files import read_names, read_rows, words_of_folders
+from datasets._splits import MOST_BYTES, parse_split_text
 from tools.data.archive import ARCHIVE_SUFFIXES, find_by_end, is_archive, unpack
 from tools.data.catalogue import Entry, Source
-from tools.data.fetch import FetchError, fetch, fetch_drive
 
-CLASSNAMES = "classnames.txt"
-DOWNLOADS = ".downloads"  # under the data set's folder, for files under way
+DOWNLOADS = ".downloads"  # in the dataset's directory, for files under way
+RETRIES, TIMEOUT = 4, 60  # attempts after the first; seconds without a byte
+
+
+class FetchError(OSError):
+    """A file that could not be downloaded; the message says why, without advice."""
 
 
 def download(entry: Entry, root: Path, given: Sequence[Path] = ()) -> list[str]:
-    """Gets what is missing of a data set; `given` are files that the user has already.
+    """Get what is missing of a dataset; `given` are files that the user has already.
 
-    Returns what could not be got, one text per file, empty when all is in place. What is in
+    Returns what could not be had, one text per file, empty when all is in place. What is in
     place is left as it is. ValueError for a given file that does not fit.
     """
-    (root / entry.folder).mkdir(parents=True, exist_ok=True)
+    folder = root / entry.folder
+    folder.mkdir(parents=True, exist_ok=True)
     for file in given:
         take(entry, root, file)
     problems = []
@@ -35,14 +40,14 @@ def download(entry: Entry, root: Path, given: Sequence[Path] = ()) -> list[str]:
             get(entry, root, source)
         except (FetchError, ValueError) as error:
             problems.append(f"{source.file}: {error}")
-    for folder in (root / entry.folder / DOWNLOADS, root / entry.folder):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    for place in (folder / DOWNLOADS, folder):
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
     return problems
 
 
 def take(entry: Entry, root: Path, file: Path) -> None:
-    """Puts a file of the user's into place: one of the set's files, or an archive with some."""
+    """Put a file of the user's into place: one of the dataset's files, or an archive with some."""
     if not file.is_file():
         raise ValueError(f"--from {file}: there is no such file")
     name = re.sub(r" ?\(\d+\)(?=\.)", "", file.name).lower()  # browsers add (1) to a second copy
@@ -55,30 +60,28 @@ def take(entry: Entry, root: Path, file: Path) -> None:
         )
     if source and source.by_hand:
         raise ValueError(f"--from {file}: this one takes more than unpacking.\n{entry.by_hand}")
-    sources = [source] if source else list(entry.sources)
+    sources = [source] if source else entry.sources
     wanted = {k: v for s in sources for k, v in entry.places_missing(s, root).items()}
-    if not wanted:
-        print(f"{entry.config}: {file} was not needed, what it brings is in place")
-        return
     placed = place(file, wanted, entry, root)
-    if not placed:
+    if wanted and not placed:
         raise ValueError(f"--from {file}: none of {', '.join(wanted.values())} is in it")
-    print(f"{entry.config}: {', '.join(placed)} taken from {file}")
+    what = f"{', '.join(placed)} taken from {file}" if wanted else f"{file} was not needed"
+    print(f"{entry.config}: {what}")
 
 
 def get(entry: Entry, root: Path, source: Source) -> None:
-    """Downloads one file and puts it into place. FetchError, or ValueError for a bad archive."""
+    """Download one file and put it into place. FetchError, or ValueError for a bad archive."""
     if not source.web_page:
         raise FetchError("cannot be downloaded by this tool")
-    folder = root / entry.folder
-    target = folder / DOWNLOADS / source.file
+    target = root / entry.folder / DOWNLOADS / source.file
     print(f"{entry.config}: getting {source.file} from {source.web_page}", flush=True)
     if not target.exists():  # whole, but not unpacked yet: the last call was stopped then
-        fetch_source(source, target)
+        fetch(source, target)
     wanted = entry.places_missing(source, root)
     try:
+        check_md5(target, source)
         placed = place(target, wanted, entry, root)
-    except ValueError:
+    except (FetchError, ValueError):
         target.unlink()  # damaged or hostile
         raise
     target.unlink()
@@ -87,35 +90,74 @@ def get(entry: Entry, root: Path, source: Source) -> None:
     print(f"{entry.config}: {', '.join(placed)} in place")
 
 
-def fetch_source(source: Source, target: Path) -> None:
-    if source.drive:
-        fetch_drive(source.drive, target, source.md5)
-    else:
-        fetch(source.url, target, source.md5)
+def fetch(source: Source, target: Path) -> None:
+    """Download to `target`, which exists only when it is whole; resumes an earlier attempt."""
+    import gdown  # late: the rest of the tool works without it
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    where = {"id": source.drive} if source.drive else {"url": source.url}
+    try:
+        gdown.download(**where, output=str(target), resume=True, retries=RETRIES, timeout=TIMEOUT)
+    except Exception as error:  # gdown, requests and proxies each have their own errors
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise FetchError(f"{'Google Drive' if source.drive else source.url}: {reason}") from error
+
+
+def check_md5(file: Path, source: Source) -> None:
+    if not source.md5:
+        return
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(file, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    if digest.hexdigest() != source.md5:
+        raise FetchError(
+            f"{source.url}: MD5 is {digest.hexdigest()}, expected {source.md5}: damaged, or "
+            "another version"
+        )
+
+
+# Into place
 
 
 def place(file: Path, wanted: dict[str, str], entry: Entry, root: Path) -> list[str]:
-    """Brings what is wanted of a file into the set's folder; returns the places that were filled.
+    """Bring what is wanted of a file into the dataset's directory; returns the filled places.
 
     An archive is unpacked beside its goal first, so a place is filled wholly or not at all.
     """
     folder = root / entry.folder
     if not is_archive(file):
-        return _copy(file, wanted, entry, folder)
+        for name in wanted:
+            check_list(file, name, entry)
+            draft = folder / f".{name}.tmp"
+            shutil.copyfile(file, draft)
+            draft.replace(folder / name)
+        return list(wanted)
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder) as space:
         unpacked = Path(space, "all")
         unpack(file, unpacked)
-        size = file.stat().st_size
-        return [k for k, end in wanted.items() if _move(unpacked, end, k, entry, folder, size)]
+        found = {k: _find(unpacked, end, file.stat().st_size) for k, end in wanted.items()}
+        return [k for k, source in found.items() if source and _move(source, k, entry, folder)]
 
 
-def _copy(file: Path, wanted: dict[str, str], entry: Entry, folder: Path) -> list[str]:
-    for name in wanted:
-        check_list(file, name, entry)
-        draft = folder / f".{name}.tmp"
-        shutil.copyfile(file, draft)
-        draft.replace(folder / name)
-    return list(wanted)
+def _find(unpacked: Path, end: str, size: int) -> Path | None:
+    """What is wanted, perhaps in an archive of its name; `size` of the outer one bounds it too."""
+    if found := find_by_end(unpacked, end):
+        return found
+    packed = (find_by_end(unpacked, end + suffix) for suffix in ARCHIVE_SUFFIXES)
+    inner = next(filter(None, packed), None)
+    if inner is None:
+        return None
+    unpack(inner, inner.with_name(f"unpacked-{inner.name}"), size)
+    return find_by_end(inner.with_name(f"unpacked-{inner.name}"), end)
+
+
+def _move(source: Path, name: str, entry: Entry, folder: Path) -> bool:
+    if source.is_file():
+        check_list(source, name, entry)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    source.rename(folder / name)
+    return True
 
 
 def check_list(file: Path, name: str, entry: Entry) -> None:
@@ -124,9 +166,9 @@ def check_list(file: Path, name: str, entry: Entry) -> None:
         if name.startswith("split_zhou_"):
             from tools.data.survey import loader  # late: it loads the engine
 
-            folder = f"{entry.folder}/{loader(entry).images}".rstrip("/")
-            split_of(read_text(file, MOST_BYTES), folder)
-        elif name == CLASSNAMES:
+            images = f"{entry.folder}/{loader(entry).images}".rstrip("/")
+            parse_split_text(read_text(file, MOST_BYTES), images)
+        elif name == "classnames.txt":
             words_of_folders(str(file), read_rows(str(file), 2))
         elif name.endswith(".json"):
             read_names(str(file))
@@ -138,49 +180,18 @@ def check_list(file: Path, name: str, entry: Entry) -> None:
         ) from error
 
 
-def _move(unpacked: Path, end: str, name: str, entry: Entry, folder: Path, size: int) -> bool:
-    found = find_by_end(unpacked, end) or _find_packed_again(unpacked, end, size)
-    if found is None:
-        return False
-    if found.is_file():
-        check_list(found, name, entry)
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    found.rename(folder / name)
-    return True
-
-
-def _find_packed_again(unpacked: Path, end: str, size: int) -> Path | None:
-    """Some archives hold archives: unpacks the one that is named like what is wanted.
-
-    `size` of the outer one bounds it too: a bomb in a bomb is not larger than one.
-    """
-    for suffix in ARCHIVE_SUFFIXES:
-        inner = find_by_end(unpacked, f"{end}{suffix}")
-        if inner:
-            unpack(inner, inner.with_name("unpacked-" + inner.name), size)
-            return find_by_end(inner.with_name("unpacked-" + inner.name), end)
-    return None
-
-
-# ---------------------------------------------------------------- advice
-
-
 def advice(entry: Entry, root: Path, problems: Sequence[str]) -> str:
     """What to do by hand, on one screen."""
+    missing = entry.missing(root)
     lines = [f"{entry.config} is not complete in {root / entry.folder}:"]
     lines += [f"  - {problem}" for problem in problems]
-    pages = [s for s in entry.missing(root) if s.web_page]
-    if pages:
-        lines.append(
-            "Get these in a browser (Google Drive often refuses programs), or from anyone:"
-        )
-        lines += [f"  {source.file}  {source.web_page}" for source in pages]
+    if pages := [f"  {s.file}  {s.web_page}" for s in missing if s.web_page]:
+        lines.append("Get these in a browser (Google Drive often refuses programs):")
+        lines += pages
     lines += [line for line in entry.by_hand.splitlines() if line]
-    lines += [
-        "Then: python -m tools.data download "
-        f"{entry.config} --root {shlex.quote(str(root))} --from FILE [--from FILE ..]",
-    ]
-    if any(source.file.startswith("split_zhou") for source in entry.missing(root)):
+    command = f"download {entry.config} --root {shlex.quote(str(root))}"
+    lines.append(f"Then: python -m tools.data {command} --from FILE [--from FILE ..]")
+    if any(source.file.startswith("split_zhou") for source in missing):
         lines.append(
             "Without the published split file a split is made where the images allow it; "
             "its accuracies are then not comparable to the digit with published ones."

@@ -1,4 +1,4 @@
-"""Looks at a data set the way its loader does: split, counts, and whether the images are there."""
+"""Look at a dataset as its loader does: split, counts, and whether the images are there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,28 +23,32 @@ PRESENT, INCOMPLETE, MISSING = "present", "incomplete", "missing"
 
 @dataclass
 class Survey:
-    """What was found of one data set. `problems` are whole sentences, the first bad files named."""
+    """What was found of one dataset. `problems` name the first bad files."""
 
-    entry: Entry
     expected: Counts
     drawn: bool = False  # by `toy`
     found: Counts | None = None  # None where the loader could not serve the set
     problems: list[str] = field(default_factory=list)
     state: str = PRESENT
 
-    def add(self, problem: str) -> None:
+    def add(self, problem: str, state: str = INCOMPLETE) -> None:
         self.problems.append(problem)
-        self.state = INCOMPLETE
+        self.state = state
+
+    def add_files(self, what: str, bad: list[str], total: int) -> None:
+        if bad:
+            named = "".join(f"\n    {path}" for path in bad[:5])
+            more = f"\n    .. and {len(bad) - 5} more" if len(bad) > 5 else ""
+            self.add(f"{len(bad):,} of {total:,} images are {what}:{named}{more}")
 
 
 def survey(entry: Entry, root: Path, check_files: bool = False, deep: bool = False) -> Survey:
     """`check_files`: every image is there and not empty; `deep`: and can be decoded."""
     folder = root / entry.folder
     drawn = toy_counts(folder)
-    result = Survey(entry, drawn or entry.counts, drawn is not None)
+    result = Survey(drawn or entry.counts, drawn is not None)
     if not folder.is_dir():
-        result.add(f"{folder} is not there")
-        result.state = MISSING
+        result.add(f"{folder} is not there", MISSING)
         return result
     try:
         dataset = load(entry, root)
@@ -56,33 +61,27 @@ def survey(entry: Entry, root: Path, check_files: bool = False, deep: bool = Fal
     result.found = count(dataset)
     if result.found != result.expected:
         result.add(f"expected {describe(result.expected)}; found {describe(result.found)}")
-    paths = sorted({item.impath for item in images(dataset)})
+    parts = (dataset.train_x, dataset.val or [], dataset.test)
+    paths = sorted({item.impath for part in parts for item in part})
     bad = missing_files(paths, check_files or deep)
-    report_bad(result, "missing or empty" if check_files or deep else "missing", bad, len(paths))
+    result.add_files("missing or empty" if check_files or deep else "missing", bad, len(paths))
     if deep:
-        report_bad(result, "damaged", undecodable(sorted({*paths} - {*bad})), len(paths))
+        result.add_files("damaged", undecodable(sorted({*paths} - {*bad})), len(paths))
     return result
 
 
 def load(entry: Entry, root: Path) -> Any:
-    """The data set as a run gets it, but a split made on the way is not kept.
+    """The dataset as a run gets it, but a split made on the way is not kept.
 
     Images may still be missing here, and a kept split would stay what it is when they arrive.
     """
-    cls = loader(entry)
-    looked_at = type(entry.name, (cls,), {"keep": lambda self, split: None})
-    looked_at.__module__ = cls.__module__
     options = SimpleNamespace(ROOT=str(root), NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all")
     with redirect_stdout(io.StringIO()):
-        return looked_at(SimpleNamespace(DATASET=options, SEED=-1))
+        return loader(entry)(SimpleNamespace(DATASET=options, SEED=-1), keep_split=False)
 
 
-def loader(entry: Entry) -> type:
+def loader(entry: Entry) -> Any:
     return getattr(importlib.import_module(f"datasets.{entry.config}"), entry.name)
-
-
-def images(dataset: Any) -> list[Any]:
-    return [*dataset.train_x, *(dataset.val or []), *dataset.test]
 
 
 def count(dataset: Any) -> Counts:
@@ -101,26 +100,16 @@ def describe(counts: Counts) -> str:
     return f"{counts.classes:,} classes: {shown}"
 
 
-# ---------------------------------------------------------------- files
-
-
 def missing_files(paths: Iterable[str], check_size: bool) -> list[str]:
-    """Paths that are not there (or hold nothing), found by listing each folder once."""
-    by_folder: dict[str, list[str]] = {}
-    for path in paths:
-        by_folder.setdefault(os.path.dirname(path), []).append(path)
+    """Those of sorted paths that are not there (or empty), found by listing each directory once."""
     bad = []
-    for folder, wanted in by_folder.items():
-        there = _file_names(folder, check_size)
+    for folder, wanted in groupby(sorted(paths, key=os.path.split), key=os.path.dirname):
+        there = set()
+        if os.path.isdir(folder):
+            with os.scandir(folder) as files:
+                there = {f.name for f in files if not check_size or f.stat().st_size}
         bad += [path for path in wanted if os.path.basename(path) not in there]
     return sorted(bad)
-
-
-def _file_names(folder: str, check_size: bool) -> set[str]:
-    if not os.path.isdir(folder):
-        return set()
-    with os.scandir(folder) as entries:
-        return {e.name for e in entries if not check_size or e.stat().st_size}
 
 
 def undecodable(paths: list[str]) -> list[str]:
@@ -135,10 +124,3 @@ def is_decodable(path: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def report_bad(result: Survey, what: str, bad: list[str], total: int) -> None:
-    if bad:
-        named = "".join(f"\n    {path}" for path in bad[:5])
-        more = f"\n    .. and {len(bad) - 5} more" if len(bad) > 5 else ""
-        result.add(f"{len(bad):,} of {total:,} images are {what}:{named}{more}")

@@ -1,10 +1,10 @@
-"""A trained method on pictures; the command is `python -m tools.predict`.
+"""A trained method on images; the command is `python -m tools.predict`.
 
     from tools.predict import load
     clf = load("output/mine")
     clf(["one.jpg", "two.jpg"])
 
-`load` needs the run's folder and CLIP's weights, no data set. See `load` and, for what it gives,
+`load` needs the run's directory and CLIP's weights, no dataset. See `load` and, for what it gives,
 `tools.predict.classifier.Classifier`.
 """
 
@@ -35,12 +35,12 @@ def load(
     plugin_paths: Iterable[str] = (),
     cache: bool = True,
 ) -> Classifier:
-    """The method that a training run of `train.py` left in its folder, ready for pictures.
+    """The method that a training run of `train.py` left in its directory, ready for images.
 
     Args:
-        classes: names to choose from instead of those that were trained on. They are answered
+        classes: names to choose from instead of those that were trained on. They are predicted
             as unseen classes are: by class features alone.
-        template: the sentence around the names, with one {}, instead of the run's.
+        template: the template for the names, with one {}, instead of the run's.
         device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' or 'xpu'; by default 'auto', the
             accelerator that is there, CUDA first, else the CPU.
         precision: 'fp32', 'amp' or 'fp16'; by default the run's, and fp32 where a GPU's half
@@ -49,9 +49,9 @@ def load(
         backbone: CLIP's weights, where they are no longer what the run's config says.
         exif_orientation: 'apply' turns images upright as their cameras noted, 'ignore' does not;
             by default what the run did.
-        root: folder of the data sets; read only for the names of a run without `classes.json`.
+        root: directory of the datasets; read only for the names of a run without `classes.json`.
         plugins, plugin_paths: what the run was given with --plugin and --plugin-path.
-        cache: keep the text features in the run's folder, and take them from there.
+        cache: keep the text features in the run's directory, and take them from there.
 
     Raises:
         FileNotFoundError, ValueError: there is no such run, or it does not fit what is asked for.

@@ -1,4 +1,4 @@
-"""`Classifier`: a trained method that is given pictures and names classes."""
+"""`Classifier`: a trained method that names the class of images."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,10 +12,10 @@ from torch import Tensor
 from dassl.data.transforms import build_transform
 from dassl.utils import read_image
 from dassl.utils.images import UnknownDepth, as_rgb
-from tools.predict.pictures import batches
+from tools.predict.images import batches
 from training.trainer import CLIPTrainer, Method
 
-Picture = str | PathLike[str] | Image
+ImageLike = str | PathLike[str] | Image
 SLACK = 0.05  # of normalized values: what half precision, or a change of size, adds
 HINTS = {
     "ndarray": (
@@ -26,8 +26,8 @@ HINTS = {
 }
 
 
-class Answer(NamedTuple):
-    """A class, and how likely it is to be the picture's: from 0 to 1, over all classes 1."""
+class Prediction(NamedTuple):
+    """A class, and how likely it is to be the image's: from 0 to 1, over all classes 1."""
 
     label: int
     name: str
@@ -39,11 +39,11 @@ class Classifier:
 
     classes: names in the order of their labels, C of them
     seen: whether they are those that were trained on
-    transform: from a PIL picture to the tensor (3, H, W) that the method takes
-    text_features: (C, E), normalised; None for a method that makes them for each picture
+    transform: from a PIL image to the tensor (3, H, W) that the method takes
+    text_features: (C, E), normalised; None for a method that makes them for each image
     upright: whether images are turned as their EXIF orientation says, as in the run
     tilted: paths given to `stream` of images whose EXIF orientation was ignored
-    batch_size: pictures at a time, as in the tests of the run; may be set
+    batch_size: images at a time, as in the tests of the run; may be set
     """
 
     def __init__(
@@ -69,38 +69,38 @@ class Classifier:
         self._autocast = trainer.autocast
 
     def __call__(
-        self, images: Picture | Sequence[Picture] | Tensor, topk: int = 5
-    ) -> list[list[Answer]]:
-        """For each of N pictures its `topk` most likely classes (all, if there are fewer).
+        self, images: ImageLike | Sequence[ImageLike] | Tensor, topk: int = 5
+    ) -> list[list[Prediction]]:
+        """For each of N images its `topk` most likely classes (all, if there are fewer).
 
         Args:
             images: as for `logits`.
 
         Returns:
-            A list of N lists of `Answer` (label, name, probability), the likeliest first.
+            A list of N lists of `Prediction` (label, name, probability), the likeliest first.
         """
-        return self.answers(self.probabilities(images), topk)
+        return self.top(self.probabilities(images), topk)
 
-    def probabilities(self, images: Picture | Sequence[Picture] | Tensor) -> Tensor:
+    def probabilities(self, images: ImageLike | Sequence[ImageLike] | Tensor) -> Tensor:
         """(N, C), rows with sum 1, in float32 on the CPU; `images` as for `logits`."""
         return self.logits(images).softmax(dim=1)
 
     @torch.inference_mode()
-    def logits(self, images: Picture | Sequence[Picture] | Tensor) -> Tensor:
+    def logits(self, images: ImageLike | Sequence[ImageLike] | Tensor) -> Tensor:
         """The method's logits (N, C), in float32 on the CPU.
 
         Args:
-            images: paths or PIL pictures, one or a list of N; or a tensor that was made by
+            images: paths or PIL images, one or a list of N; or a tensor made by
                 `transform`: (N, 3, H, W), or (3, H, W) for one.
 
         Raises:
-            OSError: a picture is missing, damaged, or not of 8 or 16 bits for certain.
+            OSError: an image is missing, damaged, or not of 8 or 16 bits for certain.
             TypeError, ValueError: `images` is something else.
-            FloatingPointError: logits are infinite or NaN, which is no answer.
+            FloatingPointError: logits are infinite or NaN, which is no prediction.
         """
         parts = [self._classify(batch) for batch in self._tensors(images)]
         logits = torch.cat(parts) if parts else torch.empty(0, len(self.classes))
-        if lacking := int((~_answered(logits)).sum()):
+        if lacking := int((~_has_prediction(logits)).sum()):
             raise FloatingPointError(
                 f"{lacking} of {len(logits)} images have no answer: their logits are infinite or "
                 f"NaN. {self.remedy}"
@@ -110,8 +110,8 @@ class Classifier:
     @torch.inference_mode()
     def stream(
         self, paths: Sequence[str], topk: int = 5, workers: int | None = None
-    ) -> Iterator[tuple[str, list[Answer] | str]]:
-        """For each path its answers, or the reason (a text) why there is none.
+    ) -> Iterator[tuple[str, list[Prediction] | str]]:
+        """For each path its predictions, or the reason (a text) why there is none.
 
         Reads with `workers` processes; by default as many as help.
         """
@@ -119,35 +119,35 @@ class Classifier:
         self.tilted = []
         for batch in batches(paths, self.transform, self.batch_size, self.upright, workers):
             good = [image for image, _ in batch if isinstance(image, Tensor)]
-            answers = iter(self._answers_or_why(torch.stack(good), topk) if good else ())
+            predictions = iter(self._top_or_why(torch.stack(good), topk) if good else ())
             for image, tilted in batch:
                 path = next(left)
                 self.tilted += [path] * tilted
-                yield path, next(answers) if isinstance(image, Tensor) else image
+                yield path, next(predictions) if isinstance(image, Tensor) else image
 
-    def answers(self, probabilities: Tensor, topk: int) -> list[list[Answer]]:
+    def top(self, probabilities: Tensor, topk: int) -> list[list[Prediction]]:
         """The likeliest classes for each row of probabilities (N, C)."""
         if topk < 1:
             raise ValueError(f"topk is {topk}; allowed is a number of classes from 1")
         best = probabilities.topk(min(topk, len(self.classes)), dim=1)
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return [
-            [Answer(label, self.classes[label], p) for label, p in zip(*pair, strict=True)]
+            [Prediction(label, self.classes[label], p) for label, p in zip(*pair, strict=True)]
             for pair in pairs
         ]
 
-    def _answers_or_why(self, images: Tensor, topk: int) -> list[list[Answer] | str]:
+    def _top_or_why(self, images: Tensor, topk: int) -> list[list[Prediction] | str]:
         logits = self._classify(images)
         why = f"no answer, its logits are infinite or NaN. {self.remedy}"
-        found = zip(self.answers(logits.softmax(dim=1), topk), _answered(logits), strict=True)
-        return [answers if is_one else why for answers, is_one in found]
+        found = zip(self.top(logits.softmax(dim=1), topk), _has_prediction(logits), strict=True)
+        return [best if is_one else why for best, is_one in found]
 
     def _classify(self, images: Tensor) -> Tensor:
         with self._autocast():
             logits = self.method.classify(images.to(self.device), self.text_features, self.seen)
         return logits.float().cpu()
 
-    def _tensors(self, images: Picture | Sequence[Picture] | Tensor) -> Iterator[Tensor]:
+    def _tensors(self, images: ImageLike | Sequence[ImageLike] | Tensor) -> Iterator[Tensor]:
         if isinstance(images, Tensor):
             yield from self._checked(images).split(self.batch_size)
             return
@@ -162,7 +162,7 @@ class Classifier:
         size = tuple(self.cfg.INPUT.SIZE)
         if images.dim() != 4 or images.shape[1:] != (3, *size) or not images.is_floating_point():
             raise ValueError(
-                f"a tensor of pictures must be (N, 3, {size[0]}, {size[1]}) and of numbers with a "
+                f"a tensor of images must be (N, 3, {size[0]}, {size[1]}) and of numbers with a "
                 f"point, as `transform` makes them; this is {tuple(images.shape)}, {images.dtype}"
             )
         self._check_range(images)
@@ -192,12 +192,12 @@ class Classifier:
             )
 
 
-def _answered(logits: Tensor) -> Tensor:
-    """Which rows of logits (N, C) are an answer; classes may be ruled out by minus infinity."""
+def _has_prediction(logits: Tensor) -> Tensor:
+    """Which rows of logits (N, C) have a prediction; classes may be ruled out by minus infinity."""
     return logits.amax(dim=1).isfinite()
 
 
-def _opened(image: Picture, upright: bool) -> Image:
+def _opened(image: ImageLike, upright: bool) -> Image:
     if isinstance(image, Image):
         try:
             return as_rgb(image, upright)
@@ -207,4 +207,4 @@ def _opened(image: Picture, upright: bool) -> Image:
         return read_image(image, upright)
     kind = type(image).__name__
     hint = HINTS.get(kind, "")
-    raise TypeError(f"a picture must be a path, a PIL picture or a tensor, not {kind}{hint}")
+    raise TypeError(f"an image must be a path, a PIL image or a tensor, not {kind}{hint}")

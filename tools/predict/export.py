@@ -1,6 +1,6 @@
 """The image side of a method as a file that runs without this repository.
 
-The graph takes pictures (N, 3, H, W) and class features (C, E) and gives logits (N, C), for any
+The graph takes images (N, 3, H, W) and class features (C, E) and gives logits (N, C), for any
 N and C. It is what the method itself computes, traced: all branches, fusion and scale are in it.
 """
 
@@ -29,7 +29,7 @@ FIRST_TORCH = (2, 6)  # whose ONNX exporter takes exported programs
 
 
 class ImageSide(nn.Module):
-    """A method as a function of pictures and class features."""
+    """A method as a function of images and class features."""
 
     def __init__(self, classifier: Classifier):
         super().__init__()
@@ -41,7 +41,7 @@ class ImageSide(nn.Module):
 
 
 class Exported(NamedTuple):
-    """The name of the graph's file, and what it gives for pictures and class features."""
+    """The name of the graph's file, and what it gives for images and class features."""
 
     file: str
     run: object
@@ -51,7 +51,7 @@ def export(classifier: Classifier, folder: Path) -> str:
     """Write graph, class matrix, manifest and README; check them, and say what was written.
 
     The classifier must be on the CPU, in fp32. Raises ValueError for a method whose class
-    features depend on the picture, and for a folder that holds other things.
+    features depend on the image, and for a directory that holds other things.
     """
     check_splits(classifier)
     check_folder(folder)
@@ -81,19 +81,19 @@ def check_splits(classifier: Classifier) -> None:
     if classifier.text_features is None:
         raise ValueError(
             f"{classifier.trainer_name} cannot be exported: its class features depend on the "
-            "picture, so that there is no class matrix beside an image side"
+            "image, so that there is no class matrix beside an image side"
         )
     strange = set(classifier.cfg.INPUT.TRANSFORMS) & {"instance_norm"}
     if strange or classifier.cfg.INPUT.NO_TRANSFORM:
-        raise ValueError("the run prepares pictures in a way that an export cannot describe")
+        raise ValueError("the run prepares images in a way that an export cannot describe")
 
 
 def check_folder(folder: Path) -> None:
-    """ValueError for a folder with anything but an earlier export."""
+    """ValueError for a directory with anything but an earlier export."""
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--export {folder} is a file: give a folder")
+        raise ValueError(f"--export {folder} is a file: give a directory")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise ValueError(f"--export {folder} holds other things: give a new or empty folder")
+        raise ValueError(f"--export {folder} holds other things: give a new or empty directory")
 
 
 # The graph
@@ -150,7 +150,7 @@ def onnx_runner(file: Path) -> object:
 
 
 def largest_difference(side: ImageSide, run: object, classifier: Classifier) -> tuple[float, str]:
-    """Between the graph's logits and the method's, on random pictures.
+    """Between the graph's logits and the method's, on random images.
 
     RuntimeError if it is large, FloatingPointError if the method's are not finite.
     """
@@ -170,12 +170,12 @@ def largest_difference(side: ImageSide, run: object, classifier: Classifier) -> 
     largest = float(torch.stack(differences).max())  # NaN if one of them is
     if not largest < TOLERANCE:
         raise RuntimeError(f"the exported graph is wrong: its logits differ by up to {largest:g}")
-    return largest, f"largest difference to the method's logits on random pictures: {largest:.2e}"
+    return largest, f"largest difference to the method's logits on random images: {largest:.2e}"
 
 
 def manifest(classifier: Classifier, graph: str, difference: float) -> dict[str, object]:
     node, (classes, width) = classifier.cfg.INPUT, classifier.text_features.shape
-    normalised = "normalize" in node.TRANSFORMS
+    normalized = "normalize" in node.TRANSFORMS
     return {
         "trainer": classifier.trainer_name,
         "graph": graph,
@@ -193,8 +193,8 @@ def manifest(classifier: Classifier, graph: str, difference: float) -> dict[str,
             "interpolation": node.INTERPOLATION,
             "center_crop": list(node.SIZE),
             "divide_by": 255,
-            "mean": list(node.PIXEL_MEAN) if normalised else [0.0] * 3,
-            "std": list(node.PIXEL_STD) if normalised else [1.0] * 3,
+            "mean": list(node.PIXEL_MEAN) if normalized else [0.0] * 3,
+            "std": list(node.PIXEL_STD) if normalized else [1.0] * 3,
         },
         "largest_difference": difference,
         "versions": versions(),

@@ -1,10 +1,10 @@
-"""Class features kept in a run's folder, for as long as everything they come from is the same."""
+"""Class features kept in a run's directory, while everything they come from is the same."""
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 import frozen_clip
 import trainers
 import training
+from common.atomic import atomic_write
 from frozen_clip import FrozenCLIP
 from frozen_clip.finite import is_finite
 from run.machine import device_name
@@ -23,13 +24,13 @@ from run.record import versions
 from tools.predict.runs import Run
 
 FOLDER = "text_features"
-MOST_FILES = 16  # of different names, sentences or precisions; the oldest goes
+MOST_FILES = 16  # of different names, templates or precisions; the oldest goes
 
 
 class TextCache:
     """The class features of one run for one list of names.
 
-    The file's name is a hash of the learner, CLIP's text tower, names, sentence, config, device,
+    The file's name is a hash of the learner, CLIP's text tower, names, template, config, device,
     package versions and our own code: what no longer fits is not found.
     """
 
@@ -43,10 +44,10 @@ class TextCache:
     ):
         digest = hashlib.sha256()
         facts = [run.classes, cfg.DATASET.TEMPLATE, cfg.DATASET.NAME, cfg.TRAINER.dump()]
-        facts += [clip.origin]
-        facts += [run.trainer.__name__, device_name(device), device.type, versions()]
+        facts += [clip.origin, run.trainer.__name__, device_name(device), device.type, versions()]
         digest.update(json.dumps(facts).encode())
-        for part in (*_sources(), *_bytes(_text_tower(clip)), *_bytes(learner.items())):
+        tower = {k: t for k, t in clip.clip.state_dict().items() if not k.startswith("visual.")}
+        for part in (*_sources(), *_bytes(tower), *_bytes(learner)):
             digest.update(part)
         self.key = digest.hexdigest()
         self.file = run.folder / FOLDER / f"{self.key[:32]}.safetensors"
@@ -64,29 +65,19 @@ class TextCache:
             return None
 
     def write(self, w: Tensor) -> None:
-        """Keep w (C, E), if the run's folder can be written to."""
-        part = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        """Keep w (C, E), if the run's directory can be written to."""
         with contextlib.suppress(OSError):
             self.file.parent.mkdir(exist_ok=True)
             content = save({"w": w.float().cpu().contiguous()}, metadata={"key": self.key})
-            try:
-                part.write_bytes(content)
-                os.replace(part, self.file)
-            finally:  # no room, or interrupted
-                part.unlink(missing_ok=True)
+            with atomic_write(self.file) as draft:
+                draft.write_bytes(content)
             kept = sorted(self.file.parent.glob("*.safetensors"), key=os.path.getmtime)
             for old in kept[:-MOST_FILES]:
                 old.unlink()
 
 
-def _text_tower(clip: FrozenCLIP) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in clip.clip.state_dict().items():
-        if not name.startswith("visual."):
-            yield name, tensor
-
-
-def _bytes(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[bytes | memoryview]:
-    for name, tensor in sorted(tensors):
+def _bytes(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    for name, tensor in sorted(tensors.items()):
         yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
         yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 

@@ -1,4 +1,4 @@
-"""Zero-shot accuracy of the small CLIP on drawn pictures, by attribute and by group of classes.
+"""Zero-shot accuracy of the small CLIP on drawn images, by attribute and by group of classes.
 
 python -m tools.small_clip.evaluate prints the table of tools/small_clip/README.md.
 """
@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from clip.model import CLIP
 
 from tools.small_clip import weights
-from tools.small_clip.pictures import preprocess
-from tools.toy.classes import BASE, CLASSES, NEW, SEEN
-from tools.toy.dataset import SHIFT
+from tools.small_clip.images import preprocess
+from tools.toy.dataset import BASE, CLASSES, NEW, SEEN, SHIFT
 from tools.toy.drawing import draw_class, split_name
 
 TEMPLATE = "a photo of a {}."
@@ -36,19 +35,19 @@ def accuracy(
     strength: float = 0.0,
     tokens: torch.Tensor | None = None,
 ) -> dict[str, float]:
-    """Percent right of `count` fresh pictures a class, told apart within `names` only.
+    """Percent right of `count` fresh images a class, told apart within `names` only.
 
     Keys: 'class', and 'color' and 'shape', where the predicted class shares that attribute.
-    `tokens` are the sentences of `names` if they are not to be made with `TEMPLATE`.
+    `tokens` are the prompts of `names` if they are not to be made with `TEMPLATE`.
     """
     style = "shifted" if strength else "plain"
     text_CE = F.normalize(model.encode_text(tokenize(names) if tokens is None else tokens))
     right = np.zeros(3)
     for name in names:
-        pictures = draw_class(name, count, seed, style, strength)
-        nearest = (model.encode_image(preprocess(pictures)) @ text_CE.T).argmax(dim=1)
+        drawn = draw_class(name, count, seed, style, strength)
+        nearest = (model.encode_image(preprocess(drawn)) @ text_CE.T).argmax(dim=1)
         guessed = np.array([split_name(names[k]) for k in nearest])
-        same = guessed == np.array(split_name(name))  # (count, 2): colour, shape
+        same = guessed == np.array(split_name(name))  # (count, 2): color, shape
         right += [same.all(axis=1).sum(), *same.sum(axis=0)]
     percent = 100 * right / (count * len(names))
     return dict(zip(("class", "color", "shape"), percent.tolist(), strict=True))

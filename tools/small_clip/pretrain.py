@@ -1,8 +1,8 @@
 """Pre-train the small CLIP: python -m tools.small_clip.pretrain [--seed 0 --steps 2500].
 
-Contrastive training of images against class sentences. A step takes a few pictures of every seen
-combination and one sentence per combination with a random template; the loss is the mean of
-image-to-text and text-to-image cross-entropy, where every picture of a class is a positive.
+Contrastive training of images against class prompts. A step takes a few images of every seen
+combination and one prompt per combination with a random template; the loss is the mean of
+image-to-text and text-to-image cross-entropy, where every image of a class is a positive.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from run.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 from tools.small_clip import weights
 from tools.small_clip.evaluate import GROUPS, TEMPLATE, accuracy, report
-from tools.small_clip.pictures import augment, draw_pool
-from tools.small_clip.sentences import random_template, vocabulary
-from tools.toy.classes import SEEN
+from tools.small_clip.images import augment, draw_pool
+from tools.small_clip.templates import random_template, vocabulary
+from tools.toy.dataset import SEEN
 
 WARMUP = 200  # steps
 FIRST_SCALE = 20.0
@@ -39,8 +39,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=positive, default=2500)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
-    parser.add_argument("--pictures", type=positive, default=600, help="drawn per seen class")
-    parser.add_argument("--per-class", type=positive, default=2, help="pictures a class in a step")
+    parser.add_argument("--images", type=positive, default=600, help="drawn per seen class")
+    parser.add_argument("--per-class", type=positive, default=2, help="images a class in a step")
     parser.add_argument(
         "--threads", type=positive, default=2, help="torch threads, drawing processes"
     )
@@ -79,8 +79,8 @@ def pretrain(args: argparse.Namespace) -> None:
     log(f"settings {vars(args) | {'out': args.out.name}}")
     log(f"torch {torch.__version__} numpy {np.__version__}")
     ids = vocabulary()
-    pool = draw_pool(SEEN, args.pictures, args.seed, args.threads)
-    log(f"{len(SEEN)} seen classes x {args.pictures} pictures, {log.minutes():.1f} min")
+    pool = draw_pool(SEEN, args.images, args.seed, args.threads)
+    log(f"{len(SEEN)} seen classes x {args.images} images, {log.minutes():.1f} min")
     torch.manual_seed(args.seed)
     # Token k is ids[k]. The order is kept, so the end token, which CLIP looks for, stays largest.
     model = weights.build(len(ids))
@@ -120,7 +120,7 @@ def train(
 def contrastive_loss(
     model: CLIP, images: torch.Tensor, tokens: torch.Tensor, labels: torch.Tensor
 ) -> torch.Tensor:
-    """Symmetric cross-entropy of N images and C sentences; labels (N,) index the sentences."""
+    """Symmetric cross-entropy of N images and C prompts; labels (N,) index the prompts."""
     # Plain attention: on a CPU the fused kernel's backward pass takes twice as long.
     with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", dtype=torch.bfloat16):
         image, text = model.encode_image(images), model.encode_text(tokens)
@@ -132,12 +132,12 @@ def contrastive_loss(
     return (to_text + to_image) / 2
 
 
-def compact(sentences: list[str], ids: np.ndarray) -> torch.Tensor:
-    """Token rows as indices into `ids`, cut behind the longest sentence's end. (C, L)."""
-    tokens = clip.tokenize(sentences).numpy()
+def compact(prompts: list[str], ids: np.ndarray) -> torch.Tensor:
+    """Token rows as indices into `ids`, cut behind the longest prompt's end. (C, L)."""
+    tokens = clip.tokenize(prompts).numpy()
     tokens = tokens[:, : int(tokens.argmax(axis=1).max()) + 1]
     places = np.searchsorted(ids, tokens)
-    assert (ids[places] == tokens).all(), "a sentence holds a token outside the vocabulary"
+    assert (ids[places] == tokens).all(), "a prompt holds a token outside the vocabulary"
     return torch.from_numpy(places)
 
 

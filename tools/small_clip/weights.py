@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from clip.model import CLIP
 
+from common.atomic import atomic_write
 from frozen_clip.weights.load import SMALL_FILE
 
 WEIGHTS = SMALL_FILE
@@ -42,17 +43,13 @@ def save(state: dict[str, torch.Tensor], ids: np.ndarray, path: Path) -> None:
     arrays = {name: value.detach().numpy().astype(np.float16) for name, value in state.items()}
     rows = arrays.pop(EMBEDDING)
     assert rows.shape[0] == len(ids), "one embedding row per kept token"
-    draft = path.with_suffix(".part.npz")
-    np.savez_compressed(
-        draft,
-        **arrays,
-        **{
-            "token_embedding.ids": ids.astype(np.int32),
-            "token_embedding.rows": rows,
-            "vocab_size": np.int32(VOCAB_SIZE),
-        },
-    )
-    draft.replace(path)
+    arrays |= {
+        "token_embedding.ids": ids.astype(np.int32),
+        "token_embedding.rows": rows,
+        "vocab_size": np.array(VOCAB_SIZE, np.int32),
+    }
+    with atomic_write(path) as draft, open(draft, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def load(path: Path = WEIGHTS) -> CLIP:

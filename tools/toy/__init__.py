@@ -1,1 +1,1 @@
-"""A drawn data set on which every command of this project runs in minutes on a laptop."""
+"""A drawn dataset on which every command of this project runs in minutes on a laptop."""

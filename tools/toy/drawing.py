@@ -1,7 +1,7 @@
-"""Draws one picture of a class '<colour> <shape>'. Pure functions of a numpy generator.
+"""Draws one image of a class '<color> <shape>'. Pure functions of a numpy generator.
 
-A picture is composed in float RGB in [0, 1], from the back to the front: background, shape, and,
-in the shifted style, marks on it and around it and coloured light over everything.
+An image is composed in float RGB in [0, 1], from the back to the front: background, shape, and,
+in the shifted style, marks on it and around it and colored light over everything.
 """
 
 from __future__ import annotations
@@ -11,7 +11,75 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tools.toy.shapes import MAX_TURN, OUTLINES
+# Outlines: polygons in a unit frame, x right, y down, about [-1, 1].
+
+Polygon = np.ndarray  # (P, 2) float
+
+
+def _arc(radius: float, start: float, stop: float, n: int = 48) -> Polygon:
+    """Points on a circle around the origin, angles in degrees."""
+    angle = np.deg2rad(np.linspace(start, stop, n))
+    return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _star(points: int = 5, inner: float = 0.42) -> Polygon:
+    angle = np.deg2rad(-90 + 180 / points * np.arange(2 * points))
+    radius = np.where(np.arange(2 * points) % 2 == 0, 1.0, inner)
+    return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _heart() -> Polygon:
+    t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    x = 16 * np.sin(t) ** 3
+    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+    return np.stack([x, -(y + 2.5)], axis=1) / 16.5
+
+
+def _crescent() -> Polygon:
+    """A disc with a second disc bitten out of its right side: the horns are where they meet."""
+    horn, shift = 55.0, 0.45
+    tip = _arc(1.0, horn, horn, 1)[0]
+    bite = tip - np.array([shift, 0.0])
+    reach = np.rad2deg(np.arctan2(bite[1], bite[0]))
+    inner = _arc(float(np.hypot(*bite)), -reach, -(360 - reach)) + np.array([shift, 0.0])
+    outer = _arc(1.0, horn, 360 - horn)
+    return np.concatenate([outer, inner]) + np.array([0.2, 0.0])
+
+
+def _square(half: float = 0.8) -> Polygon:
+    return half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], dtype=float)
+
+
+def _cross(arm: float = 0.3) -> Polygon:
+    quarter = np.array([[arm, -arm], [1, -arm], [1, arm]])
+    turns = [np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), k) for k in range(4)]
+    return np.concatenate([quarter @ turn.T for turn in turns])
+
+
+def _arrow() -> Polygon:
+    return np.array(
+        [[-1, -0.22], [0.1, -0.22], [0.1, -0.75], [1, 0], [0.1, 0.75], [0.1, 0.22], [-1, 0.22]]
+    )
+
+
+# Every shape is an outline and a hole (or None). Only the ring has one.
+OUTLINES: dict[str, tuple[Polygon, Polygon | None]] = {
+    "circle": (_arc(0.9, 0, 360), None),
+    "square": (_square(), None),
+    "triangle": (np.array([[0.0, -0.95], [0.95, 0.75], [-0.95, 0.75]]), None),
+    "star": (_star(), None),
+    "cross": (_cross(), None),
+    "ring": (_arc(0.95, 0, 360), _arc(0.52, 0, 360)),
+    "heart": (_heart(), None),
+    "arrow": (_arrow(), None),
+    "crescent": (_crescent(), None),
+    "diamond": (np.array([[0.0, -1.05], [0.68, 0.0], [0.0, 1.05], [-0.68, 0.0]]), None),
+}
+
+# Largest turn either way, in degrees. A square turned far is a diamond, and a cross is an X.
+MAX_TURN = dict.fromkeys(OUTLINES, 20.0) | {"square": 12.0, "diamond": 10.0, "arrow": 180.0}
+
+# Colors and style
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (215, 30, 35),
@@ -27,19 +95,19 @@ COLORS: dict[str, tuple[int, int, int]] = {
 }
 SHAPES: tuple[str, ...] = tuple(OUTLINES)
 STYLES = ("plain", "shifted")
-SIZE = 64  # pixels, of a picture on disk
+SIZE = 64  # pixels, of an image on disk
 SUPERSAMPLE = 4  # masks are drawn this much larger and averaged down: smooth edges
 MIN_CONTRAST = 0.33  # RGB distance between shape and background below which a shape is hard to see
 
 # The shifted style at strength 1.
 LIGHT = np.array([1.0, 0.5, 0.1])  # of a low sun, as factors of red, green, blue
-STRIPE_PERIOD, STRIPE_OPACITY = 0.16, 0.15  # the period in widths of the picture
+STRIPE_PERIOD, STRIPE_OPACITY = 0.16, 0.15  # the period in widths of the image
 SPECKS = 6
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the shape lies: centre and half extent as fractions of the width, turn in degrees."""
+    """Where the shape lies: center and half extent as fractions of the width, turn in degrees."""
 
     x: float
     y: float
@@ -52,7 +120,7 @@ def class_name(color: str, shape: str) -> str:
 
 
 def all_class_names() -> list[str]:
-    """The 100 combinations, colour by colour."""
+    """The 100 combinations, color by color."""
     return [class_name(color, shape) for color in COLORS for shape in SHAPES]
 
 
@@ -61,7 +129,7 @@ def split_name(name: str) -> tuple[str, str]:
     color, _, shape = name.partition(" ")
     if color not in COLORS or shape not in SHAPES:
         raise ValueError(
-            f"cannot draw {name!r}: a class is '<colour> <shape>' with a colour of "
+            f"cannot draw {name!r}: a class is '<color> <shape>' with a color of "
             f"{', '.join(COLORS)} and a shape of {', '.join(SHAPES)}"
         )
     return color, shape
@@ -74,7 +142,7 @@ def draw(
     strength: float = 0.0,
     size: int = SIZE,
 ) -> Image.Image:
-    """A square RGB picture of class `name`, `size` pixels wide.
+    """A square RGB image of class `name`, `size` pixels wide.
 
     `strength` in [0, 1] is how far the 'shifted' style goes; 'plain' takes only 0. All
     randomness comes from `rng`. ValueError for a wrong name, style or strength.
@@ -98,7 +166,7 @@ def draw(
 def draw_class(
     name: str, count: int, seed: int, style: str = "plain", strength: float = 0.0
 ) -> np.ndarray:
-    """`count` pictures of one class, (count, SIZE, SIZE, 3) uint8.
+    """`count` images of one class, (count, SIZE, SIZE, 3) uint8.
 
     The name is part of the seed: no two classes are drawn from the same numbers.
     """
@@ -142,7 +210,7 @@ def _over(canvas: np.ndarray, paint: np.ndarray, mask: np.ndarray) -> np.ndarray
 
 
 def _background(paint: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    """A dull colour that stands off from the shape's, flat or with a soft texture."""
+    """A dull color that stands off from the shape's, flat or with a soft texture."""
     while True:
         gray = rng.uniform(0.08, 0.85)
         color = (gray + rng.normal(0, 0.05, 3)).clip(0, 1)
@@ -156,7 +224,7 @@ def _background(paint: np.ndarray, rng: np.random.Generator, size: int) -> np.nd
 def _shift(
     canvas: np.ndarray, mask: np.ndarray, pose: Pose, strength: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Faint stripes over the shape, specks around it, and coloured light over everything."""
+    """Faint stripes over the shape, specks around it, and colored light over everything."""
     size = len(mask)
     y, x = np.mgrid[:size, :size] / size
     stripes = np.sin(2 * np.pi * (x + y - pose.x - pose.y) / STRIPE_PERIOD) > 0.2

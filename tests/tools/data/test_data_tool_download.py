@@ -1,15 +1,21 @@
-"""Downloads from a server that fails in many ways."""
+"""Downloads from a server that fails, and from Google Drive."""
 
 import hashlib
 import os
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from tools.data.fetch import FetchError, fetch
+from tests.tools.data.test_data_tool import run
+from tests.tools.data.test_data_tool_files import SPLIT, zipped
+from tools.data import download as download_module
+from tools.data.catalogue import Source
+from tools.data.download import FetchError, check_md5, fetch
 
-BODY = os.urandom(300_000)
+BODY = os.urandom(1_200_000)
 MD5 = hashlib.md5(BODY).hexdigest()
 
 
@@ -18,150 +24,122 @@ class Server:
 
     def __init__(self):
         self.faults, self.asked = [], []
-        self.body, self.etag, self.ranges = BODY, '"v1"', True
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                outer.answer(self)
+                outer.reply(self)
 
             def log_message(self, *arguments):
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/file.bin"
+        url = f"http://127.0.0.1:{self.http.server_port}/file.bin"
+        self.source = Source("file.bin", {}, url=url, md5=MD5)
         threading.Thread(target=self.http.serve_forever, args=[0.01], daemon=True).start()
 
-    def answer(self, handler):
+    def reply(self, handler):
         asked = handler.headers.get("Range")
         self.asked.append(asked)
         fault = self.faults.pop(0) if self.faults else None
-        if isinstance(fault, int) and fault >= 400:
+        if isinstance(fault, int):
             handler.send_error(fault)
             return
-        start = 0
-        if asked and self.ranges and handler.headers.get("If-Range") == self.etag:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-        if start >= len(self.body):
-            handler.send_response(416)
-            handler.send_header("Content-Range", f"bytes */{len(self.body)}")
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
-            return
-        rest = self.body[start:]
-        handler.send_response(206 if start else 200)
-        if start:
-            said = start + 1 if fault == "wrong range" else start
-            last = len(self.body) - 1
-            handler.send_header("Content-Range", f"bytes {said}-{last}/{len(self.body)}")
-        if self.etag:
-            handler.send_header("ETag", self.etag)
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        rest = BODY[start:]
+        handler.send_response(206 if asked else 200)
+        handler.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
         handler.send_header("Content-Length", str(len(rest)))
         handler.end_headers()
-        handler.wfile.write(rest[:100_000] if fault == "dies" else rest)
+        handler.wfile.write(rest[:600_000] if fault == "dies" else rest)
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(download_module, "RETRIES", 0)
     made = Server()
     yield made
     made.http.shutdown()
     made.http.server_close()
 
 
-@pytest.fixture
-def target(tmp_path):
-    return tmp_path / "file.bin"
-
-
-def get(server, target, md5=MD5):
-    fetch(server.url, target, md5, pause=0.01)
-
-
-def is_whole(target):
-    return target.read_bytes() == BODY and [p.name for p in target.parent.iterdir()] == [
-        target.name
-    ]
-
-
-def test_plain(server, target):
-    get(server, target)
-    assert is_whole(target)
-    assert server.asked == [None]
-
-
-def test_server_that_dies_is_asked_for_the_rest(server, target):
-    server.faults = ["dies", "dies"]
-    get(server, target)
-    assert is_whole(target)
-    assert server.asked == [None, "bytes=100000-", "bytes=200000-"]
-
-
-def test_next_call_goes_on_where_this_one_stopped(server, target):
-    server.faults = ["dies", *[500] * 4]
-    with pytest.raises(FetchError, match="500"):
-        get(server, target)
-    assert not target.exists()
-    get(server, target)
-    assert is_whole(target)
-    assert server.asked[-1] == "bytes=100000-"
-
-
-def test_file_that_changed_meanwhile_starts_anew(server, target):
-    server.faults = ["dies", *[503] * 4]
-    with pytest.raises(FetchError):
-        get(server, target)
-    server.body, server.etag = BODY[::-1], '"v2"'
-    get(server, target, hashlib.md5(BODY[::-1]).hexdigest())
-    assert target.read_bytes() == BODY[::-1]
-
-
-@pytest.mark.parametrize("why", ["no ranges", "no tag"])
-def test_server_that_cannot_resume_starts_anew(server, target, why):
+def test_the_next_call_resumes(server, tmp_path):
+    target = tmp_path / "get/file.bin"
     server.faults = ["dies"]
-    server.ranges = why != "no ranges"
-    server.etag = None if why == "no tag" else server.etag
-    get(server, target)
-    assert is_whole(target)
-
-
-def test_wrong_range_is_not_appended(server, target):
-    server.faults = ["dies", "wrong range"]
-    get(server, target)
-    assert is_whole(target)
-
-
-@pytest.mark.parametrize("length", [300_000, 400_000])
-def test_part_that_leaves_nothing_to_ask_for(server, target, length):
-    target.with_name("file.bin.part").write_bytes((BODY + bytes(100_000))[:length])
-    target.with_name("file.bin.tag").write_text('"v1"')
-    get(server, target)
-    assert is_whole(target)
-    assert len(server.asked) == (1 if length == len(BODY) else 2)
-
-
-def test_wrong_checksum_is_thrown_away(server, target):
-    with pytest.raises(FetchError, match="MD5 is"):
-        get(server, target, md5="0" * 32)
+    with pytest.raises(FetchError, match=server.source.url):
+        fetch(server.source, target)
     assert not target.exists()
-    assert not target.with_name("file.bin.part").exists()
+    fetch(server.source, target)
+    assert target.read_bytes() == BODY
+    assert server.asked[-1].startswith("bytes=")
+    assert list(target.parent.iterdir()) == [target]
+    check_md5(target, server.source)
 
 
-def test_missing_file_is_told_at_once(server, target):
+def test_a_file_that_is_not_there(server, tmp_path):
     server.faults = [404]
     with pytest.raises(FetchError, match="404"):
-        get(server, target)
-    assert len(server.asked) == 1
+        fetch(server.source, tmp_path / "file.bin")
 
 
-def test_busy_server_is_asked_again(server, target):
-    server.faults = [503, 429]
-    get(server, target)
-    assert is_whole(target)
+def test_a_wrong_checksum(server, tmp_path):
+    (tmp_path / "file.bin").write_bytes(BODY[:-1])
+    with pytest.raises(FetchError, match=r"MD5 is .*, expected"):
+        check_md5(tmp_path / "file.bin", server.source)
 
 
-def test_no_server(server, target):
-    server.http.shutdown()
-    server.http.server_close()
-    with pytest.raises(FetchError, match="after 5 attempts"):
-        get(server, target)
+class Drive:
+    """In place of gdown: writes the id into a split file, and refuses one."""
+
+    @staticmethod
+    def download(output, id=None, url=None, **options):
+        if url:
+            Path(output).write_bytes(b"no archive")
+            return
+        if id.startswith("1-61f"):
+            raise RuntimeError("Cannot retrieve the public link of the file.\n  Too many users")
+        Path(output).write_text(SPLIT.replace("a/1", id))
+
+
+def test_a_drive_that_refuses_is_a_clear_problem(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gdown", Drive)
+    code, _, err = run(capsys, "download", "imagenet_a", "--root", tmp_path)
+    assert code == 1
+    assert "classnames.txt: Google Drive: Cannot retrieve the public link of the file. Too" in err
+    assert "is a text ('no archive'), not the file: fetch it again" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_drive_files_get_into_place(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gdown", Drive)
+    (tmp_path / "dtd/images").mkdir(parents=True)
+    assert run(capsys, "download", "dtd", "--root", tmp_path)[0] == 0
+    split = (tmp_path / "dtd/split_zhou_DescribableTextures.json").read_text()
+    assert "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x.jpg" in split
+    assert not (tmp_path / "dtd/.downloads").exists()
+
+
+def test_stopped_while_unpacking_does_not_download_again(tmp_path, capsys, monkeypatch):
+    (tmp_path / "packed/images").mkdir(parents=True)
+    fetched = []
+
+    def get(source, target):
+        fetched.append(source.file)
+        target.parent.mkdir(parents=True)
+        zipped(target, tmp_path / "packed")
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(download_module, "fetch", get)
+    monkeypatch.setattr(download_module, "check_md5", lambda *_: None)
+    split = tmp_path / "split_zhou_DescribableTextures.json"
+    split.write_text(SPLIT)
+    command = ("download", "dtd", "--root", tmp_path, "--from", split)
+    with monkeypatch.context() as patch:
+        patch.setattr(download_module, "unpack", full_disk)
+        assert run(capsys, *command)[0] == 2
+    assert run(capsys, *command)[0] == 0
+    assert len(fetched) == 1
+    assert (tmp_path / "dtd/images").is_dir()

@@ -75,7 +75,7 @@ def test_a_run_from_before_names_were_kept(run, toy, picture, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "give pictures or folders"),
+        ((), "give images or directories"),
         (("x.png", "--export", "y"), "one of the two"),
         (("x.png", "--topk", "0"), "--topk is 0"),
         (("x.png", "--workers", "-1"), "--workers is -1"),

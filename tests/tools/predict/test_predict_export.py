@@ -27,7 +27,7 @@ def exported(capsys, folder, target, *flags) -> dict:
     assert main(["--model-dir", str(folder), "--export", str(target), *flags]) == 0
     shown = capsys.readouterr().out
     manifest = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
-    line = f"random pictures: {manifest['largest_difference']:.2e}"
+    line = f"random images: {manifest['largest_difference']:.2e}"
     assert line in shown and manifest["largest_difference"] < 1e-3
     return manifest
 
@@ -87,7 +87,7 @@ def test_onnx_and_its_readme(runs, tmp_path, pictures, capsys):
 def test_what_cannot_be_split(runs, tmp_path, capsys):
     target = tmp_path / "export"
     message = refused(capsys, "--model-dir", runs("CoCoOp"), "--export", target)
-    assert "CoCoOp cannot be exported: its class features depend on the picture" in message
+    assert "CoCoOp cannot be exported: its class features depend on the image" in message
     assert not target.exists()
 
 

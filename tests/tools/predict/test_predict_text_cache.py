@@ -59,19 +59,3 @@ def test_damaged_features_are_made_again(damage, run, picture):
 def test_a_folder_that_cannot_be_written(run, picture):
     (run / "text_features").write_text("in the way")
     assert len(load(run)(picture)[0]) == 3
-
-
-def test_no_part_of_a_file_is_left(run, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("tools.predict.text_cache.os.replace", full)
-    load(run)
-    assert not list((run / "text_features").iterdir())
-
-
-def test_few_are_kept(run, monkeypatch):
-    monkeypatch.setattr("tools.predict.text_cache.MOST_FILES", 2)
-    for name in ("red circle", "pink ring", "green star"):
-        load(run, classes=[name, "blue circle"])
-    assert len(list((run / "text_features").iterdir())) == 2

@@ -1,4 +1,4 @@
-"""The sentences that the small CLIP reads, and the tokens that its weights file keeps."""
+"""The templates of the small CLIP's prompts, and the tokens that its weights file keeps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from tools.toy.drawing import COLORS, SHAPES
 
-# Every sentence that a data set or a method of this project puts around a class name.
+# Every template that a dataset or a method of this project puts around a class name.
 BENCHMARK_TEMPLATES: tuple[str, ...] = (
     "a photo of a {}.",
     "a photo of a {}, a type of pet.",
@@ -26,7 +26,7 @@ BENCHMARK_TEMPLATES: tuple[str, ...] = (
     "a photo of the small {}.",
 )
 
-# A made-up sentence is OPENING DETERMINER ADJECTIVE {} ENDING, any part of which may be empty.
+# A made-up template is OPENING DETERMINER ADJECTIVE {} ENDING, any part of which may be empty.
 OPENINGS = (
     "a photo of", "a picture of", "a drawing of", "a sketch of", "a painting of",
     "a rendering of", "a rendition of", "a sculpture of", "a cartoon of", "an image of",
@@ -46,13 +46,13 @@ ENDINGS = (
     ", a type of aircraft.", ", a type of food.", ", a type of object.", " texture.",
 )  # fmt: skip
 
-# Kept in the weights file though no sentence holds them: placeholders and first words that
+# Kept in the weights file though no prompt holds them: placeholders and first words that
 # prompt-learning methods start from, and punctuation.
 EXTRA_WORDS = "x xx of in on at and with for is it its to by , . ! ? : ; ' \" ( ) - _ / # * 0 1 2 3"
 
 
 def random_template(rng: np.random.Generator) -> str:
-    """A sentence with one {}: half the time one of the benchmark's, else a made-up one."""
+    """A template with one {}: half the time one of the benchmark's, else a made-up one."""
     if rng.random() < 0.5:
         return BENCHMARK_TEMPLATES[rng.integers(len(BENCHMARK_TEMPLATES))]
     opening = OPENINGS[rng.integers(len(OPENINGS))] if rng.random() < 0.8 else ""
@@ -63,7 +63,7 @@ def random_template(rng: np.random.Generator) -> str:
 
 
 def vocabulary() -> np.ndarray:
-    """Sorted ids of every token that a sentence can hold and of the extra words, (V,) int32."""
+    """Sorted ids of every token that a prompt can hold and of the extra words, (V,) int32."""
     words = [*COLORS, *SHAPES, *BENCHMARK_TEMPLATES, *OPENINGS, *DETERMINERS, *ADJECTIVES, *ENDINGS]
     text = [word.replace("{}", "") for word in words] + EXTRA_WORDS.split()
     return np.unique(clip.tokenize(text).numpy()).astype(np.int32)

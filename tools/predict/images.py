@@ -1,4 +1,4 @@
-"""Pictures: found in folders, read by workers, and what is wrong with those that cannot be."""
+"""Images: found in directories, read by workers, and why some cannot be read."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,20 +11,20 @@ from torch.utils.data import DataLoader, Dataset
 from dassl.data.loader import usable_cores
 from dassl.utils import read_image
 from dassl.utils.images import NotAnImage, TooLarge, UnknownDepth, is_tilted
-from datasets._listing import IMAGE_SUFFIXES
+from datasets._files import is_image
 
-FEW = 64  # pictures for which starting workers takes longer than they save
+FEW = 64  # images for which starting workers takes longer than they save
 
 
 class Skipped(NamedTuple):
-    """A picture that could not be used, and why."""
+    """An image that could not be used, and why."""
 
     path: str
     reason: str
 
 
-def find_pictures(places: Sequence[str]) -> tuple[list[str], list[Skipped]]:
-    """Files as they are given, folders with all pictures below them in the order of names."""
+def find_images(places: Sequence[str]) -> tuple[list[str], list[Skipped]]:
+    """Files as they are given, directories with all images below them in the order of names."""
     found: list[str] = []
     skipped: list[Skipped] = []
     for place in places:
@@ -32,17 +32,17 @@ def find_pictures(places: Sequence[str]) -> tuple[list[str], list[Skipped]]:
             inside = list(_walk(place, skipped))
             found += inside
             if not inside:
-                skipped.append(Skipped(place, "no pictures in this folder"))
+                skipped.append(Skipped(place, "no images in this directory"))
         elif os.path.isfile(place):
             found.append(place)
         else:
             there = os.path.exists(place)
-            skipped.append(Skipped(place, "neither file nor folder" if there else "not there"))
+            skipped.append(Skipped(place, "neither file nor directory" if there else "not there"))
     return found, skipped
 
 
 def _walk(folder: str, skipped: list[Skipped]) -> Iterator[str]:
-    """Pictures by their suffix; hidden files and folders are left out, links are followed."""
+    """Images by their suffix; hidden files and directories are left out, links are followed."""
 
     def note(error: OSError) -> None:
         skipped.append(Skipped(str(error.filename), str(error.strerror)))
@@ -50,14 +50,10 @@ def _walk(folder: str, skipped: list[Skipped]) -> Iterator[str]:
     seen = set()
     for inside, folders, files in os.walk(folder, onerror=note, followlinks=True):
         real = os.path.realpath(inside)
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        if real in seen:  # a link to where we were
-            folders.clear()
-            continue
+        folders[:] = sorted(name for name in folders if name[0] != "." and real not in seen)
+        if real not in seen:  # else a link to where we were
+            yield from (os.path.join(inside, name) for name in sorted(files) if is_image(name))
         seen.add(real)
-        for name in sorted(files):
-            if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES):
-                yield os.path.join(inside, name)
 
 
 class Read(NamedTuple):
@@ -70,7 +66,7 @@ class Read(NamedTuple):
     tilted: bool = False
 
 
-class _Pictures(Dataset):
+class _Images(Dataset[Read]):
     def __init__(
         self, paths: Sequence[str], transform: Callable[[Image.Image], Tensor], upright: bool
     ):
@@ -96,19 +92,19 @@ def batches(
     upright: bool,
     workers: int | None = None,
 ) -> Iterator[list[Read]]:
-    """Read pictures, `batch_size` at a time, in order.
+    """Read images, `batch_size` at a time, in order.
 
     upright: turn them as their EXIF orientation says
-    workers: processes that read; by default none for few pictures, else one for each core up to 8
+    workers: processes that read; by default none for few images, else one for each core up to 8
     """
     if workers is None:
         workers = min(8, usable_cores()) if len(paths) > FEW else 0
-    pictures = _Pictures(paths, transform, upright)
-    yield from DataLoader(pictures, batch_size, num_workers=workers, collate_fn=list)
+    images = _Images(paths, transform, upright)
+    yield from DataLoader(images, batch_size, num_workers=workers, collate_fn=list)
 
 
 def reason(error: Exception) -> str:
-    """Why a picture could not be read, in a few words."""
+    """Why an image could not be read, in a few words."""
     cause = error.__cause__ or error
     if isinstance(cause, NotAnImage):
         return str(cause)

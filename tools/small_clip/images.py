@@ -1,4 +1,4 @@
-"""Drawn pictures as tensors: a pool drawn once by several processes, and its augmentation."""
+"""Drawn images as tensors: a pool drawn once by several processes, and its augmentation."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
 def draw_pool(names: tuple[str, ...], count: int, seed: int, workers: int) -> torch.Tensor:
-    """Plain pictures of all classes, (C, count, 3, SIZE, SIZE) uint8, whatever `workers` is."""
+    """Plain images of all classes, (C, count, 3, SIZE, SIZE) uint8, whatever `workers` is."""
     # Spawned, not forked: torch has threads by now, and a forked copy of them can hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         drawn = list(pool.map(draw_class, names, [count] * len(names), [seed] * len(names)))
     return torch.from_numpy(np.stack(drawn)).permute(0, 1, 4, 2, 3).contiguous()
 
 
-def preprocess(pictures: np.ndarray) -> torch.Tensor:
-    """CLIP's own test transform: bicubic resize, normalise. (N, H, W, 3) uint8 -> (N, 3, h, w)."""
+def preprocess(drawn: np.ndarray) -> torch.Tensor:
+    """CLIP's own test transform: bicubic resize, normalize. (N, H, W, 3) uint8 -> (N, 3, h, w)."""
     size = (IMAGE_SIZE, IMAGE_SIZE)
-    small = [Image.fromarray(p).resize(size, Image.Resampling.BICUBIC) for p in pictures]
+    small = [Image.fromarray(p).resize(size, Image.Resampling.BICUBIC) for p in drawn]
     images = torch.from_numpy(np.stack([np.asarray(p) for p in small])).permute(0, 3, 1, 2)
     return (images / 255 - MEAN) / STD
 
 
-def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Crop, flip and shrink, then light, cast and noise. (N, 3, SIZE, SIZE) uint8 -> normalised.
+def augment(drawn: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Crop, flip and shrink, then light, cast and noise. (N, 3, SIZE, SIZE) uint8 -> normalized.
 
     A crop keeps 40-100% of the area, as the training transforms of few-shot methods do.
     """
-    n = len(pictures)
+    n = len(drawn)
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
         return torch.empty(n, *shape).uniform_(low, high, generator=generator)
@@ -51,7 +51,7 @@ def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     affine[:, 0, 2] = (1 - width) * uniform(-1, 1)
     affine[:, 1, 2] = (1 - height) * uniform(-1, 1)
     grid = F.affine_grid(affine, [n, 3, IMAGE_SIZE, IMAGE_SIZE], align_corners=False)
-    images = F.grid_sample(pictures / 255, grid, padding_mode="border", align_corners=False)
+    images = F.grid_sample(drawn / 255, grid, padding_mode="border", align_corners=False)
     images = images * uniform(0.8, 1.2, 1, 1, 1) * uniform(0.93, 1.07, 3, 1, 1)
     noise = torch.randn(images.shape, generator=generator) * uniform(0, 0.05, 1, 1, 1)
     return ((images + noise).clamp(0, 1) - MEAN) / STD

@@ -11,7 +11,7 @@ from tests.helpers.hostile import png
 from tests.helpers.image_files import gradient, png16
 from tests.helpers.predict_runs import answers
 from tools.predict.__main__ import main
-from tools.predict.pictures import find_pictures, reason
+from tools.predict.images import find_images, reason
 
 
 def test_bad_pictures_are_skipped_and_listed(run, tmp_path, picture, capsys):
@@ -40,7 +40,7 @@ def test_bad_pictures_are_skipped_and_listed(run, tmp_path, picture, capsys):
     assert reasons["none.gif"].startswith("the file is empty")
     assert "docs/DATASETS.md" in reasons["12.png"] and "mode I;16, values 0 to" in reasons["12.png"]
     assert reasons["cut.png"].startswith("damaged: ")
-    assert reasons["empty"] == "no pictures in this folder"
+    assert reasons["empty"] == "no images in this directory"
     assert main(["--model-dir", str(run), *map(str, places)]) == 1
     shown = capsys.readouterr()
     assert shown.out.count("good.png") == 1 and "skipped 8:\n" in shown.err
@@ -64,7 +64,7 @@ def test_folders_are_walked_in_order(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "b" / "again").symlink_to(tmp_path)
-    found, skipped = find_pictures([str(tmp_path)])
+    found, skipped = find_images([str(tmp_path)])
     assert [file.removeprefix(f"{tmp_path}/") for file in found] == [
         "a.png",
         "b/10.JPEG",
