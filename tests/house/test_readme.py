@@ -5,9 +5,9 @@ import shlex
 
 import pytest
 
-import parse_test_res
 import tools.predict.__main__
 import tools.report.__main__
+import tools.results.cli
 import tools.sweep.cli
 import train
 from run.config import build_config
@@ -55,7 +55,9 @@ def test_training_commands(command, monkeypatch):
 
 @pytest.mark.parametrize("command", [c for c in commands() if "parse_test_res.py" in c])
 def test_table_commands(command):
-    assert parse_test_res.parse_arguments(shlex.split(command)[2:]).directory.parts[0] == "output"
+    assert (
+        tools.results.cli.parse_arguments(shlex.split(command)[2:]).directory.parts[0] == "output"
+    )
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if "tools.report" in c])

@@ -20,7 +20,7 @@ from run.plugins import REGISTRIES, import_plugins
 from tests.helpers.toy_run import REPO, command
 from tools.predict.runs import read_run
 from tools.results.alike import among_seeds
-from tools.results.runs import read_run as read_result
+from tools.results.reader import read_run as read_result
 
 REGISTERED = """
 from dassl.engine import TRAINER_REGISTRY, TrainerX

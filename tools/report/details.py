@@ -17,7 +17,7 @@ from tools.report.predictions import (
 )
 from tools.report.scalars import Curve, read_curves
 from tools.report.svg import inline
-from tools.results.runs import Run
+from tools.results.reader import Run
 
 PREDICTIONS = "predictions.csv"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tools.report.elements import Cell, Table, name_cell
 from tools.report.plots import ShotCurve
 from tools.results import Grid, Measure
-from tools.results.cells import Cell as Result
+from tools.results.frame import Cell as Result
 from tools.results.tables import UNLIKE, unlike_lines
 
 PROTOCOLS = {

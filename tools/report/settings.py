@@ -7,7 +7,7 @@ from typing import Any
 from common.safe_yaml import read_yaml
 from run.flat import EARLIER, INCIDENTAL, flatten
 from tools.results import Run
-from tools.results.places import natural_key
+from tools.results.layout import natural_key
 
 PLANNED = INCIDENTAL | {  # and the axes of the tables themselves
     *("SEED", "TRAINER.NAME", "DATASET.NAME", "DATASET.PATH"),

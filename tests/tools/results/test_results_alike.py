@@ -11,7 +11,7 @@ from parse_test_res import main
 from tests.helpers.report_page import report
 from tests.helpers.result_files import base_and_new, place, results, rows, write
 from tools.results import find_runs, grids_of
-from tools.results.experiments import find_given
+from tools.results.cli import find_given
 
 SETTINGS = {"OPTIM.LR": 0.002, "DATASET.TEMPLATE": "a {}.", "INPUT.SIZE": [224, 224]}
 
