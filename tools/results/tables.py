@@ -159,14 +159,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table: frames of entries, the averages below the body (beside it in `wide` ones), and
-    the lines that explain the marks."""
+    """One table: frames of entries, the averages below the body or, where trainers are the rows,
+    beside it; and the lines that explain the marks."""
 
     title: str
     body: pd.DataFrame
     averages: pd.DataFrame
     legend: list[str]
-    wide: bool = False
+    by_trainer: bool
 
 
 def sheets_of(grid: Grid, style: Style) -> list[Sheet]:
@@ -192,12 +192,12 @@ def _sheet(grid: Grid, style: Style, parts: tuple[str, ...], by_trainer: bool) -
     if by_trainer and not wide:
         cells = [[body.iloc[0][method, part] for part in parts] for method in grid.methods]
         body = pd.DataFrame(cells, index=list(grid.methods), columns=list(parts), dtype=object)
-        return Sheet(title, body, body.iloc[:0], legend)
+        return Sheet(title, body, body.iloc[:, :0], legend, True)
     names = list(parts) if len(grid.methods) == 1 and not wide else list(grid.methods)
     body.columns = averages.columns = names
     if wide:
         body, averages = body.T, averages.T
-    return Sheet(title, body, averages, legend, wide)
+    return Sheet(title, body, averages, legend, by_trainer)
 
 
 def usual_seeds(grid: Grid, parts: Iterable[str]) -> int:
@@ -340,7 +340,7 @@ def draw_grids(grids: Iterable[Grid], style: Style) -> str:
 
 def draw_sheet(sheet: Sheet, style: Style) -> str:
     """Title, table, and the lines that explain its marks."""
-    frame = pd.concat([sheet.body, sheet.averages], axis=1 if sheet.wide else 0)
+    frame = pd.concat([sheet.body, sheet.averages], axis=1 if sheet.by_trainer else 0)
     drawn = tabulate(
         frame.map(lambda entry: entry.text),
         headers="keys",

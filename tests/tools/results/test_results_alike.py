@@ -158,7 +158,7 @@ def test_marks_in_every_format(unfair, capsys):
 
 def test_marks_in_the_report(unfair):
     page = report(unfair)
-    base = page.tables["Base classes, 16 shots (1 seed)"]
+    base = page.tables["16 shots, base (1 seed)"]
     assert base[1:3] == [["dtd", "80.00‡", "80.00‡"], ["eurosat", "80.00", "80.00"]]
     assert base[3] == ["Average", "80.00‡", "80.00‡"]
     assert f"‡ dtd (CoOp, MMRL): {IMAGES}" in page.text
