@@ -45,9 +45,9 @@ def run(methods: Sequence[str]) -> int:
     if status > 1:
         return status
 
-    import parse_test_res
+    from tools.results import cli
 
-    parse_test_res.main([str(OUTPUT)])
+    cli.main([str(OUTPUT)])
     print(f"\nEverything is in {OUTPUT}; delete that folder to run the demo afresh.")
     return status
 

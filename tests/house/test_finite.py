@@ -25,7 +25,7 @@ from tools.benchmark import __main__ as benchmark
 from tools.predict import export as exporting
 from tools.predict import load
 from tools.predict.__main__ import main as predict
-from tools.results.runs import read_run
+from tools.results.reader import read_run
 from trainers.mmrl import MMRLMethod
 
 LEARNER = "MultiModalRepresentationLearner"

@@ -16,7 +16,7 @@ from tests.helpers.plugin_files import REGISTERED, forgotten, python, written  #
 from tests.helpers.toy_run import REPO, command
 from tools.predict.runs import read_run
 from tools.results.alike import among_seeds
-from tools.results.runs import read_run as read_result
+from tools.results.reader import read_run as read_result
 
 pytestmark = pytest.mark.usefixtures("forgotten")
 

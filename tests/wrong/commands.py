@@ -4,6 +4,12 @@ from tests.wrong import Call
 
 COMMANDS = (
     Call("results none", "parse_test_res", (), ("arguments are required: directory",)),
+    Call(
+        "results two",
+        "parse_test_res",
+        ("one", "two"),
+        ("2 directories were given, 'one', 'two'", "one is allowed", "once for each"),
+    ),
     Call("results missing", "parse_test_res", ("{tmp}/nowhere",), ("no directory", "nowhere")),
     Call("results file", "parse_test_res", ("{tmp}/file",), ("is a file; give the folder",)),
     Call("results empty", "parse_test_res", ("{tmp}",), ("no runs in", "Give a folder"), code=1),

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from run.command import Parser, guarded, path, piped
-from tools.results import Measure, find_runs
+from tools.results import Measure, Run, find_runs
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -83,25 +83,23 @@ def report(given: argparse.Namespace) -> int:
     return 1 if damaged else 0
 
 
-def write_report(given: argparse.Namespace, runs: list) -> list[str]:
+def write_report(given: argparse.Namespace, runs: list[Run]) -> list[str]:
     """Write the page and, on request, the plots; the files that could not be read."""
-    from tools.report.contents import Task, build  # late: --help must not wait for matplotlib
-    from tools.report.files import PlotFiles
+    from tools.report import sections  # late: --help must not wait for matplotlib
     from tools.report.page import render
-    from tools.report.selection import Choice
-    from tools.report.svg import style
+    from tools.report.plots import Plots, style
 
-    choice = Choice(given.details, tuple(given.run), given.classes)
-    task = Task(given.output, runs, Measure(given.metric, given.ci95), choice)
-    files = PlotFiles(given.plots)
+    choice = sections.Choice(given.details, tuple(given.run), given.classes)
+    report = sections.Report(given.output, runs, Measure(given.metric, given.ci95), choice)
+    plots = Plots(given.plots)
     with style():
-        page, damaged = build(task, files)
+        page, damaged = sections.build(report, plots)
     text = render(page)
     given.out.write_text(text, encoding="utf-8")
     complete = sum(run.complete for run in runs)
     print(f"{given.out}: {len(runs)} runs, {complete} complete, {len(text) / 2**20:.1f} MiB")
-    if files.written:
-        print(f"{given.plots}: {len(files.written)} plots")
+    if plots.written:
+        print(f"{given.plots}: {len(plots.written)} plots")
     return damaged
 
 

@@ -4,10 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from run.flat import INCIDENTAL
 from run.reader import replacing
-from tools.results.heads import setting_text
-from tools.results.names import dataset_of
-from tools.results.places import natural_key
-from tools.results.runs import Run
+from tools.results.layout import dataset_of, natural_key
+from tools.results.reader import Run, setting_text
 
 Facts = Mapping[str, str]
 

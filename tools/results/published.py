@@ -1,11 +1,11 @@
 """Published accuracies (ViT-B/16), and how far runs are from them.
 
-published.csv has one number a row, in percent: method, protocol, data set (or the average), shots,
-metric (base, new, hm, acc), and where the number was read, for most a later paper's comparison.
-Of MMRL and MMRL++ there are besides the rows rerun-AMP and rerun-FP32: others ran the public code
-with three seeds, in mixed and in full precision. MMRL++ has only these: no table of its paper was
-at hand. Reruns and paper are within a point of each other everywhere except on EuroSAT's new
-classes (see EUROSAT). Some published numbers do not add up, and stand here as published: the
+A line of published.csv is one of a published table, in percent: method, protocol, shots, metric
+(base, new, hm, acc), the average and each dataset, and where it was read, for most a later paper's
+comparison. Of MMRL and MMRL++ there are besides the rows rerun-AMP and rerun-FP32: others ran the
+public code with three seeds, in mixed and in full precision. MMRL++ has only these: no table of its
+paper was at hand. Reruns and paper are within a point of each other everywhere except on EuroSAT's
+new classes (see EUROSAT). Some published numbers do not add up, and stand here as published: the
 average of MMA's new classes, 76.80, is not the mean of its eleven numbers, 76.94, and the HMs of
 MMA on UCF101 and of MMRL on DTD are not those of the base and new beside them.
 """
@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from tools.results.aggregate import std
-from tools.results.cells import Cell, signed
-from tools.results.grids import Grid
-from tools.results.methods import Method
-from tools.results.names import method_of, published_rows
+import pandas as pd
+
+from tools.results.frame import Cell, Grid, Method, std
+from tools.results.layout import PUBLISHED, method_of
 
 ROWS = ("paper", "rerun-AMP", "rerun-FP32")
 BACKBONE = "ViT-B/16"
@@ -29,7 +28,7 @@ EUROSAT = (
 _TOLERANCE = 0.005  # published numbers have two decimals
 _FAR = 3  # standard deviations over seeds
 
-Key = tuple[str, str, str, int, str]  # method, protocol, data set or average, shots, metric
+Key = tuple[str, str, str, int, str]  # method, protocol, dataset or average, shots, metric
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,17 @@ class Published:
 @cache
 def table() -> dict[Key, Published]:
     """All numbers; the method is the paper's name, for reruns with the kind in brackets."""
+    keys = ["method", "protocol", "shots", "metric", "source"]
+    long = pd.read_csv(PUBLISHED).melt(keys, var_name="dataset").dropna()
     return {
-        (r["method"], r["protocol"], r["dataset"], int(r["shots"]), r["metric"]): Published(
-            float(r["value"]), r["method"], r["source"]
-        )
-        for r in published_rows()
+        (r.method, r.protocol, r.dataset, r.shots, r.metric): Published(r.value, r.method, r.source)
+        for r in long.itertuples()
     }
+
+
+def signed(value: float) -> str:
+    """`+1.23`; `+0.00` for everything that rounds to it."""
+    return f"{round(value, 2) + 0.0:+.2f}"  # -0.0 + 0.0 is 0.0
 
 
 @dataclass(frozen=True)
@@ -63,22 +67,20 @@ class Comparison:
         about = grid.about[method]
         if _obstacle(about):
             return None
-        there = _rows_of(_protocol(grid))
-        for kind in (self.wanted, *ROWS):
-            name = method_of(about.trainer) or about.trainer
-            if (row := name if kind == "paper" else f"{name}({kind})") in there:
-                return row
-        return None
+        name = method_of(about.trainer) or about.trainer
+        rows = [name if kind == "paper" else f"{name}({kind})" for kind in (self.wanted, *ROWS)]
+        there = {key[0] for key in table() if key[1] == _protocol(grid)}
+        return next((row for row in rows if row in there), None)
 
     def find(self, grid: Grid, place: tuple[str | None, str, str], cell: Cell) -> Published | None:
-        """The published number for a cell, or for the average where the data set is None."""
+        """The published number for a cell, or for the average where the dataset is None."""
         dataset, method, part = place
         row = self.row(grid, method)
         if row is None or (dataset is None and set(cell.over) != published_datasets(grid)):
             return None
-        shots = int(part.split()[0]) if grid.protocol == "few_shot" else grid.shots
         metric = part.lower() if grid.protocol == "base2new" else "acc"
-        return table().get((row, _protocol(grid), dataset or "average", shots, metric))
+        key = row, _protocol(grid), dataset or "average", grid.shots_of(part), metric
+        return table().get(key)
 
     def beside(self, grid: Grid, place: tuple[str | None, str, str], cell: Cell) -> str:
         """` [-0.45]`, or ` [-3.45]!` when that is further off than three standard deviations."""
@@ -112,13 +114,12 @@ class Comparison:
 def is_far(cell: Cell, published: Published) -> bool:
     """Whether the mean is further off than three standard deviations over at least two seeds."""
     values = list(cell.values.values())
-    if len(values) < 2:
-        return False
-    return abs(cell.mean - published.value) > _FAR * std(values) + _TOLERANCE
+    far = abs(cell.mean - published.value)
+    return len(values) > 1 and far > _FAR * std(values) + _TOLERANCE
 
 
 def published_datasets(grid: Grid) -> set[str]:
-    """The data sets that a published average of this grid's protocol is over."""
+    """The datasets that a published average of this grid's protocol is over."""
     protocol = _protocol(grid)
     names = {key[2] for key in table() if key[1] == protocol} - {"average"}
     return names if protocol in ("base2new", "few_shot") else names - {"imagenet"}
@@ -126,11 +127,6 @@ def published_datasets(grid: Grid) -> set[str]:
 
 def _protocol(grid: Grid) -> str:
     return "domain_generalization" if grid.kind.startswith("domain") else grid.protocol
-
-
-@cache
-def _rows_of(protocol: str) -> set[str]:
-    return {key[0] for key in table() if key[1] == protocol}
 
 
 def _obstacle(about: Method) -> str:

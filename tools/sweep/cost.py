@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tools.results import Run as Result
 from tools.results import find_runs
-from tools.results.places import place_of
+from tools.results.layout import parse_run_path
 from tools.sweep.protocols import Run
 
 
@@ -61,4 +61,4 @@ def expected(costs: Costs, output: Path, runs: Iterable[Run]) -> tuple[float, in
 
 def as_result(output: Path, folder: str) -> Result:
     """What the place of a run's folder says about it, whether it is there or not."""
-    return Result(output / folder, "missing", **place_of(output / folder))
+    return Result(output / folder, "missing", **parse_run_path(output / folder))

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.formats import clock
 from run.lock import output_lock
-from tools.report.costs import clock
 from tools.sweep.books import Books
 from tools.sweep.child import LISTEN, STOPPED
 from tools.sweep.local import LocalWorkers

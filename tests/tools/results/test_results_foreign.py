@@ -7,7 +7,7 @@ import pytest
 from parse_test_res import main
 from tests.helpers.result_files import block, foreign, place, results, rows, write
 from tools.results import find_runs, grids_of, read_run
-from tools.results.places import place_of
+from tools.results.layout import parse_run_path
 
 # (where base and new of one seed lie, trainer, cfg): {} is train_base or test_new
 HALVES = [
@@ -43,7 +43,7 @@ def test_base_and_new_of_other_code_have_an_hm(tmp_path, form, trainer, cfg):
 def test_names_alone_are_enough_where_they_are_known(tmp_path):
     for form, trainer, _ in HALVES[2:6]:
         path = form.format("test_new")
-        found = place_of(tmp_path / path)
+        found = parse_run_path(tmp_path / path)
         assert (found["protocol"], found["split"]) == ("base2new", "test_new")
         assert (found["dataset"], found["shots"], found["trainer"]) == ("eurosat", 16, trainer)
 
@@ -129,7 +129,7 @@ def test_a_copy_of_a_dataset_is_no_other_dataset(tmp_path):
 
 
 def test_a_folder_called_evaluation_above_a_tree_is_none_of_its_parts(tmp_path):
-    found = place_of(tmp_path / "evaluation/mine/output/dtd/CoOp/rn50_4shots/end/seed1")
+    found = parse_run_path(tmp_path / "evaluation/mine/output/dtd/CoOp/rn50_4shots/end/seed1")
     assert (found["protocol"], found["dataset"], found["shots"]) == ("few_shot", "dtd", 4)
 
 

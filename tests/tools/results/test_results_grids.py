@@ -6,8 +6,8 @@ import pytest
 
 from tests.helpers.result_files import EPOCHS, block, place, results, trained, write
 from tools.results import Measure, find_runs, grids_of, read_run
-from tools.results.against import differences, find_method
-from tools.results.places import place_of
+from tools.results.frame import differences, find_method
+from tools.results.layout import parse_run_path
 
 
 def put(root: Path, part: str, dataset: str, seed: int, percent: float, method="MMRL/a", **more):
@@ -54,7 +54,7 @@ def only(root: Path):
     ],
 )
 def test_places(tmp_path, path, expected):
-    found = place_of(tmp_path / path)
+    found = parse_run_path(tmp_path / path)
     names = ("protocol", "split", "dataset", "shots", "trainer", "cfg", "seed")
     assert tuple(found[name] for name in names) == expected[:7]
     assert len(expected) == 7 or found["tree"] == tmp_path / expected[7]
@@ -65,7 +65,7 @@ def test_places(tmp_path, path, expected):
     ["mine", "mine/seed1", "evaluation/CoOp/rn50_16shots/seed1", "x_16shots/seed1", "seed01"],
 )
 def test_no_place(path):
-    assert "protocol" not in place_of(f"/{path}")
+    assert "protocol" not in parse_run_path(f"/{path}")
 
 
 def test_a_tree_of_other_code_makes_tables(tmp_path):

@@ -14,7 +14,7 @@ from run.config import own_part
 from run.flat import flatten
 from tests.helpers.sweep_runs import RECORD
 from tools.results import find_runs, methods_of
-from tools.results.places import place_of
+from tools.results.layout import parse_run_path
 from tools.sweep import cli, compare, planned
 from tools.sweep.books import Books
 from tools.sweep.protocols import Request, expand
@@ -290,7 +290,7 @@ def test_a_test_of_weights_that_were_trained_again_is_not_finished(tmp_path):
 
 def test_a_tag_is_a_variant_of_its_own(ask):
     (train, test) = ask(tag="lr=0.5")
-    place = place_of(ask.output / train.folder)
+    place = parse_run_path(ask.output / train.folder)
     assert place["cfg"] == "small@lr=0.5" and place["trainer"] == "CoOp"
     assert test.after == train.folder and str(ask.output / train.folder) in test.arguments
     ask.finish(tag="lr=0.5")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.sweep_runs import FakeRuns
 from tests.helpers.toy_run import REPO
-from tools.results.places import place_of
+from tools.results.layout import parse_run_path
 from tools.sweep.books import Books
 from tools.sweep.cli import main
 from tools.sweep.plan import describe
@@ -51,7 +51,7 @@ def test_every_run_lies_where_its_settings_say():
         runs = plan(protocol, ["all"])
         assert len({run.folder for run in runs}) == len(runs)
         for run in runs:
-            place = place_of(f"/out/{run.folder}")
+            place = parse_run_path(f"/out/{run.folder}")
             said = dict(zip(run.arguments[:-1:2], run.arguments[1::2], strict=False))
             words = list(run.arguments)
             assert place["protocol"] == protocol
@@ -81,7 +81,7 @@ def test_base_to_new_has_a_test_behind_every_training():
 def test_few_shot_has_five_numbers_of_shots():
     runs = plan("few_shot", datasets=["all"], seeds=[1])
     assert len(runs) == 5 * len(BENCHMARK) and not any(run.after for run in runs)
-    assert {place_of(f"/{run.folder}")["shots"] for run in runs} == {1, 2, 4, 8, 16}
+    assert {parse_run_path(f"/{run.folder}")["shots"] for run in runs} == {1, 2, 4, 8, 16}
 
 
 def test_all_targets_wait_for_one_source_and_all_sources_come_first():
