@@ -2,8 +2,8 @@
 
 Later ones win:
 
-    engine defaults < each trainer's `add_config` < data set YAML < trainer YAML
-    < `per_dataset.yaml` beside it, by TASK and data set < flags < KEY VALUE ...
+    engine defaults < each method's settings, each plugin's `add_config` < data set YAML
+    < trainer YAML < `per_dataset.yaml` beside it, by TASK and data set < flags < KEY VALUE ...
 """
 
 import difflib
@@ -25,6 +25,7 @@ from dassl.engine import TRAINER_REGISTRY
 from run.flat import EARLIER, flatten
 from run.plugins import check_registered, import_plugins, told
 from run.typed import typed
+from training.trainer import add_config
 
 PATHS = {
     *("OUTPUT_DIR", "RESUME", "DATASET.ROOT", "DATASET.PATH"),
@@ -79,8 +80,7 @@ def _extend(cfg: CfgNode, plugins: Iterable[str] = (), paths: Iterable[str] = ()
     cfg.DATASET.TEMPLATE = ""  # replaces the data set's own sentence, e.g. 'a photo of a {}.'
     cfg.TEST.SAVE_PREDICTIONS = False  # write predictions.csv: the answer to every test picture
     for module in import_plugins(plugins, paths):
-        if hasattr(module, "add_config"):
-            told(Path(module.__file__), module.add_config, cfg)
+        told(Path(module.__file__), add_config, cfg, module)
 
 
 def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:

@@ -150,7 +150,7 @@ def node(name: str) -> str:
     [
         (("MODEL.BACKBONE.NAME", "ViT-B/17"), r"Did you mean 'ViT-B/16'\?.*Allowed: small, RN50"),
         (("INPUT.SIZE", "[224, 224]"), r"INPUT.SIZE is \[224, 224\].*32 x 32"),
-        (("{node}.PREC", "fp8"), r"PREC is 'fp8'; allowed are fp32, amp, fp16"),
+        (("{node}.PREC", "fp8"), r"PREC is 'fp8'; allowed is one of fp32, amp, fp16"),
         (("TASK", "B2X"), r"TASK is 'B2X'; allowed are B2N .*FS .*CD"),
     ],
 )
