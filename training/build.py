@@ -7,7 +7,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 import frozen_clip
-from frozen_clip import FrozenCLIP
+from frozen_clip import FrozenCLIP, Prompts
 from frozen_clip.finite import is_finite
 from frozen_clip.prompts import warn_of_equal
 from training.checks import check_preprocessing
@@ -45,14 +45,16 @@ def build_method(
     """The method for these classes, its learner as it starts."""
     with precision.autocast():
         method = cls(settings, clip, classnames, template).to(precision.device)
-    warn_of_equal_prompts(method, classnames)
+    warn_of_equal_prompts(settings, method.prompts, classnames)
     return method
 
 
-def warn_of_equal_prompts(method: Method, classnames: Sequence[str]) -> None:
+def warn_of_equal_prompts(
+    settings: MethodSettings, prompts: Prompts, classnames: Sequence[str]
+) -> None:
     """Warn of classes that have the same prompt, unless something is learned for each."""
-    if not method.settings.per_class:
-        warn_of_equal(method.prompts.ids_CL, classnames)
+    if not settings.per_class:
+        warn_of_equal(prompts.ids_CL, classnames)
 
 
 def are_seen(cfg: CfgNode, source: tuple[str, str]) -> bool:
