@@ -141,7 +141,8 @@ def test_precisions_of_a_gpu(name, precision, toy, tmp_path):
 
 
 def node(name: str) -> str:
-    return name if name == "MMRLpp" else TRAINER_REGISTRY.get(name).node
+    trainer = TRAINER_REGISTRY.get(name)
+    return trainer.alias or trainer.node
 
 
 @pytest.mark.parametrize("name", TRAINERS)
