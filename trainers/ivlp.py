@@ -99,7 +99,7 @@ class IVLPMethod(Method):
     """IVLP's forward pass around a frozen CLIP."""
 
     Settings: type[MethodSettings] = IVLPSettings
-    Learner = IndependentPrompts
+    Learner: type[VisionPrompts] = IndependentPrompts
 
     def text_features(self) -> Tensor:
         """w (C, E), normalized."""
@@ -115,7 +115,9 @@ class IVLPMethod(Method):
         vision, proj = self.clip.vision, self.clip.vision_projection
         edits = vision_edits(tokens_JKD, at=vision.length)
         edited, plain = vision(images, edits, plain=teacher)
-        return normalize(edited[:, 0] @ proj), normalize(plain[:, 0] @ proj) if teacher else None
+        return normalize(edited[:, 0] @ proj), None if plain is None else normalize(
+            plain[:, 0] @ proj
+        )
 
     def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
         f, _ = self.image_features(images)

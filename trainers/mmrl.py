@@ -140,7 +140,7 @@ class MMRLMethod(Method):
         proj_DE = self.clip.vision_projection
         f = normalize(edited_NRD[:, 0] @ proj_DE)
         f_r = normalize(edited_NRD[:, 1:].mean(dim=1) @ self.rep_projection())
-        return f, f_r, normalize(plain_N1D[:, 0] @ proj_DE) if teacher else None
+        return f, f_r, None if plain_N1D is None else normalize(plain_N1D[:, 0] @ proj_DE)
 
     def logits(self, f: Tensor, f_r: Tensor, w: Tensor) -> Logits:
         class_token = cosine_logits(f, w, SCALE)  # (N, C)
@@ -153,6 +153,7 @@ class MMRLMethod(Method):
         """A training forward of normalized images (N, 3, H, W)."""
         w = self.text_features()
         f, f_r, f0 = self.image_features(images, teacher=True)
+        assert f0 is not None  # the teacher's
         return Outputs(self.logits(f, f_r, w), f, w, f0)
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:

@@ -73,6 +73,7 @@ class PromptSRCMethod(IVLPMethod):
         """A training forward of normalized images (N, 3, H, W)."""
         w = self.text_features()
         f, f0 = self.image_features(images, teacher=True)
+        assert f0 is not None  # the teacher's
         scale = self.clip.scale
         return Outputs(cosine_logits(f, w, scale), f, w, f0, cosine_logits(f0, self.w0, scale))
 

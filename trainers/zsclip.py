@@ -77,10 +77,10 @@ class EnsembleMethod(ZeroshotMethod):
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(CLIPTrainer):
     node = "ZEROSHOTCLIP"
-    Method = ZeroshotMethod
+    Method: type[ZeroshotMethod] = ZeroshotMethod
     needs_layers = False
 
-    def train(self) -> None:
+    def train(self) -> None:  # type: ignore[override]
         """There is nothing to train: tests."""
         with torch.no_grad():
             self.test()

@@ -1,6 +1,7 @@
 """From a config to CLIP and to the method around it, with or without a trainer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ def load_clip(cfg: CfgNode, precision: Precision) -> FrozenCLIP:
     if is_amp:
         print(describe(precision.device))
     print(f"Loading CLIP (backbone: {backbone.NAME})")
-    clip = frozen_clip.load(
+    clip: Any = frozen_clip.load(  # FeatureCLIP has what methods use that need no layers
         backbone.NAME,
         precision.device,
         torch.float16 if precision.name == "fp16" else torch.float32,

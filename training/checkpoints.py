@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +71,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return plain_tensors(content["state_dict"], path)
 
 
-def plain_tensors(state: dict, path: Path) -> dict[str, Tensor]:
+def plain_tensors(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
     """The state, or ValueError unless it is names and dense tensors, as large as they say."""
     for key, value in state.items():
         dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
@@ -82,7 +83,9 @@ def plain_tensors(state: dict, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def check_settings(cfg: CfgNode, trained: dict, settings: MethodSettings, path: Path) -> None:
+def check_settings(
+    cfg: CfgNode, trained: dict[str, Any], settings: MethodSettings, path: Path
+) -> None:
     """ValueError where the config that `path` was trained with has another backbone, or another
     value of a key that its tensors come from."""
     keys = [
@@ -100,7 +103,7 @@ def check_settings(cfg: CfgNode, trained: dict, settings: MethodSettings, path: 
         raise ValueError(f"{path} was trained with another config:\n{lines}")
 
 
-def lookup(tree: dict, dotted: str) -> object:
+def lookup(tree: Any, dotted: str) -> Any:
     for part in dotted.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree

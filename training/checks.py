@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from yacs.config import CfgNode
@@ -25,7 +26,7 @@ def cuda_is_used(cfg: CfgNode) -> bool:
     return asked and cfg.USE_CUDA and torch.cuda.is_available()
 
 
-def check_config(cfg: CfgNode, trainer: type) -> None:
+def check_config(cfg: CfgNode, trainer: Any) -> None:
     """ValueError for what is wrong in the config of a trainer, as far as CLIP need not be there."""
     settings = trainer.settings_of(cfg)
     if settings.prec == "fp16" and not cuda_is_used(cfg):
@@ -90,7 +91,7 @@ def check_preprocessing(node: CfgNode, clip: FrozenCLIP) -> None:
     )
 
 
-def _quoted(value: object) -> str:
+def _quoted(value: Any) -> str:
     return value if isinstance(value, str) else f'"{list(value)}"'
 
 

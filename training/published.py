@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import count, islice, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -115,7 +115,6 @@ class Published(NamedTuple):
         return next(fits, self.maps[0])
 
 
-@cache
 def published(trainer: type) -> Published:
     """What is known of the checkpoints of a trainer's published code, or of its parent's."""
     for cls in trainer.__mro__:
@@ -123,11 +122,13 @@ def published(trainer: type) -> Published:
             break
         file = Path(inspect.getfile(cls)).parent / "published" / f"{cls.__name__}.yaml"
         if file.is_file():
-            return _read(read_yaml(file))
+            return _read(file)
     return Published()
 
 
-def _read(tree: dict[str, Any]) -> Published:
+@cache
+def _read(file: Path) -> Published:
+    tree = read_yaml(file)
     tensors = {
         name: PublishedTensor(**{**entry, "axes": tuple(entry["axes"])})
         for name, entry in tree["tensors"].items()

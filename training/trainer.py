@@ -235,7 +235,7 @@ class CLIPTrainer(TrainerX):
         print(f"Loaded {path}")
 
     @staticmethod
-    def _trained_config(directory: Path) -> dict:
+    def _trained_config(directory: Path) -> dict[str, Any]:
         """The config that a run was trained with; empty if it left none."""
         file = directory / "config.yaml"
         return read_yaml(file) if file.is_file() else {}
