@@ -103,7 +103,8 @@ def mmrl_loss(method: Any, images: Tensor, labels: Tensor) -> Tensor:
     f, f_r = features(model, images, vision_edits, k, method.rep_projection())
     with torch.no_grad():
         f0 = F.normalize(vision(model, images, {})[:, 0] @ model.visual.proj, dim=-1)
-    loss = method.alpha * F.cross_entropy(100 * f @ w.T, labels)
-    loss = loss + (1 - method.alpha) * F.cross_entropy(100 * f_r @ w.T, labels)
-    loss = loss + method.reg_weight * (1 - F.cosine_similarity(f, f0).mean())
-    return loss + method.reg_weight * (1 - F.cosine_similarity(w, method.w0).mean())
+    alpha, reg_weight = method.settings.alpha, method.settings.reg_weight
+    loss = alpha * F.cross_entropy(100 * f @ w.T, labels)
+    loss = loss + (1 - alpha) * F.cross_entropy(100 * f_r @ w.T, labels)
+    loss = loss + reg_weight * (1 - F.cosine_similarity(f, f0).mean())
+    return loss + reg_weight * (1 - F.cosine_similarity(w, method.w0).mean())

@@ -2,8 +2,8 @@
 
 Each source becomes a list of settings, which are merged in this order, later ones winning:
 
-    engine defaults < each trainer's `add_config` < data set YAML < trainer YAML
-    < `per_dataset.yaml` beside it, by TASK and data set < flags < KEY VALUE ...
+    engine defaults < each method's settings, each plugin's `add_config` < data set YAML
+    < trainer YAML < `per_dataset.yaml` beside it, by TASK and data set < flags < KEY VALUE ...
 """
 
 import difflib
@@ -28,6 +28,7 @@ from run.flat import EARLIER, flatten
 from run.plugin_errors import plugin_errors
 from run.plugins import check_registered, import_plugins
 from run.typed import typed
+from training.trainer import add_config
 
 PATHS = {
     *("OUTPUT_DIR", "RESUME", "DATASET.ROOT", "DATASET.PATH"),
@@ -90,9 +91,8 @@ def _extend(cfg: CfgNode, plugins: Iterable[str] = (), paths: Iterable[str] = ()
     cfg.DATASET.TEMPLATE = ""  # replaces the data set's own sentence, e.g. 'a photo of a {}.'
     cfg.TEST.SAVE_PREDICTIONS = False  # write predictions.csv: the answer to every test picture
     for module in import_plugins(plugins, paths):
-        if hasattr(module, "add_config"):
-            with plugin_errors(Path(module.__file__ or "")):
-                module.add_config(cfg)
+        with plugin_errors(Path(module.__file__ or "")):
+            add_config(cfg, module)
 
 
 def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:

@@ -1,15 +1,13 @@
-"""Which values the keys of a config may have: one table, checked before any data is read.
+"""Which values the engine's keys may have: one table, checked before any data is read.
 
-What depends on the backbone (layers, picture size) or on the data set is checked by these. A
-key without a row may have any value of its type: nothing here uses it, or a plugin knows. Rows of
-a method count where its own trainer runs: a plugin may use the node for what it likes.
+A method's keys are in its own file. What depends on the backbone (layers, image size) or on the
+dataset is checked by these. A key without a row may have any value of its type: nothing here uses
+it, or a plugin knows.
 """
 
-import math
 import re
-from collections.abc import Callable, Iterable
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -19,68 +17,28 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.optim.lr_scheduler import AVAI_SCHEDS, AVAI_WARMUPS
 from dassl.optim.optimizer import AVAI_OPTIMS
-from dassl.utils.tools import suggestion
 from frozen_clip.properties import ACTIVATIONS
-
-
-class Allowed(NamedTuple):
-    """What a value may be, in words and as a test; `names` are there to suggest one of."""
-
-    words: str
-    test: Callable[[Any], bool]
-    names: tuple[str, ...] = ()
-
-
-def whole(low: int, high: int) -> Allowed:
-    return Allowed(f"a whole number from {low} to {high:,}", lambda v: _is_whole(v, low, high))
-
-
-def number(low: float = -math.inf, high: float = math.inf, open_low: bool = False) -> Allowed:
-    """A finite number from `low` (not `low` itself if `open_low`) to `high`."""
-    words = "a finite number"
-    if low > -math.inf:
-        words = f"a number {'above' if open_low else 'from'} {low:g}"
-        words += f" to {high:g}" if high < math.inf else ", not infinite"
-    return Allowed(
-        words, lambda v: _is_number(v) and low <= v <= high and not (open_low and v == low)
-    )
-
-
-def one_of(names: Iterable[str]) -> Allowed:
-    names = tuple(names)
-    return Allowed(f"one of {', '.join(names)}", lambda v: v in names, names)
-
-
-def several(item: Allowed, count: int | None = None, least: int = 0) -> Allowed:
-    """A list of `count` such values, or of `least` or more."""
-    words = f"a list of {'' if count is None else count} such values: {item.words}"
-    return Allowed(
-        " ".join(words.split()),
-        lambda v: (len(v) == count if count else len(v) >= least) and all(map(item.test, v)),
-        item.names,
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_whole(value: Any, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
+from training.settings import (
+    SHARE,
+    WEIGHT,
+    Allowed,
+    check_value,
+    is_whole,
+    number,
+    one_of,
+    several,
+    whole,
+)
 
 PATH = Allowed("a path of a file or folder", lambda v: "\0" not in v and len(v) < 4096)
 FOLDER = Allowed("the path of a folder", lambda v: v.strip() != "" and PATH.test(v))
-SHARE = number(0, 1)
-FROM_0, ABOVE_0 = number(0), number(0, open_low=True)
-WEIGHT = RATE = number(0, 1e6)
+FROM_0, RATE = number(0), WEIGHT
 SIZE = whole(1, 4096)
-POSITIONS = ("end", "middle", "front")
 TEXT = Allowed("a text", lambda v: isinstance(v, str))
 
 TWO_OR_NONE = Allowed(
     "a list of two whole numbers from 1 to 256, or an empty one",
-    lambda v: len(v) in (0, 2) and all(_is_whole(n, 1, 256) for n in v),
+    lambda v: len(v) in (0, 2) and all(is_whole(n, 1, 256) for n in v),
 )
 
 DEVICE = Allowed(
@@ -155,58 +113,23 @@ ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
     ("TEST.SPLIT", one_of(("test", "val")), "others do not exist"),
     ("TEST.FINAL_MODEL", one_of(("last_step", "best_val")), "others do not exist"),
 )
-METHODS: tuple[tuple[str, Allowed, str], ...] = (
-    ("TRAINER.{MMRL,MMRLPLUS}.ALPHA", SHARE, "weight of one of two branches"),
-    ("TRAINER.MMRLPLUS.BETA", SHARE, "weight of one of two kinds of tokens"),
-    ("TRAINER.{MMRL,MMRLPLUS}.REG_WEIGHT", WEIGHT, "the loss grows with the distance"),
-    ("TRAINER.{MMRL,MMRLPLUS}.N_REP_TOKENS", whole(1, 1024), "tokens in a sequence"),
-    ("TRAINER.{MMRL,MMRLPLUS}.REP_DIM", whole(1, 2**16), "a width"),
-    ("TRAINER.MMRLPLUS.{RES,PROJ}_LORA_DIM", whole(1, 2**12), "a rank"),
-    ("TRAINER.COOP.CLASS_TOKEN_POSITION", one_of(POSITIONS), "of the class name"),
-    ("TRAINER.{COOP,COCOOP,MAPLE}.N_CTX", whole(1, 75), "a prompt of CLIP's has 77 tokens"),
-    (
-        "TRAINER.{IVLP,PROMPTSRC}.N_CTX_TEXT",
-        whole(1, 75),
-        "a prompt of CLIP's has 77 tokens; VPT learns vision prompts alone",
-    ),
-    ("TRAINER.IVLP.N_CTX_VISION", whole(0, 1024), "tokens in a sequence; 0: text prompts alone"),
-    ("TRAINER.{PROMPTSRC,VPT}.N_CTX_VISION", whole(1, 1024), "tokens in a sequence"),
-    ("TRAINER.PROMPTSRC.{TEXT,IMAGE}_LOSS_WEIGHT", WEIGHT, "the loss grows with the distance"),
-    ("TRAINER.PROMPTSRC.GPA_MEAN", number(), "an epoch"),
-    ("TRAINER.PROMPTSRC.GPA_STD", ABOVE_0, "width in epochs"),
-)
 
 
 def check_values(cfg: CfgNode) -> None:
-    """ValueError for the first value that its row does not allow, or that another one forbids."""
-    node = method_node(cfg.TRAINER.NAME)
-    for pattern, allowed, why in (*ENGINE, _evaluators(), *METHODS):
+    """ValueError for the first value that is not allowed, by itself or with another one."""
+    for pattern, allowed, why in (*ENGINE, _evaluators()):
         for key in keys_of(pattern):
-            if key.startswith("TRAINER.") and not key.startswith(f"TRAINER.{node}."):
-                continue
-            value = lookup(cfg, key)
-            if not allowed.test(value):
-                near = suggestion(_wrong_name(value, allowed), allowed.names)
-                raise ValueError(
-                    f"{key} is {value!r:.200}; allowed is {allowed.words} ({why}){near}"
-                )
+            check_value(key, lookup(cfg, key), allowed, why)
+    if cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names():
+        trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+        if hasattr(trainer, "settings_of"):  # those built on ours
+            trainer.settings_of(cfg)
     _check_together(cfg)
-
-
-def method_node(trainer: str) -> str:
-    """The node of a trainer's own settings; nothing for one that does not say."""
-    known = trainer in TRAINER_REGISTRY.registered_names()
-    return getattr(TRAINER_REGISTRY.get(trainer), "node", "") if known else ""
 
 
 def _evaluators() -> tuple[str, Allowed, str]:
     names = EVALUATOR_REGISTRY.registered_names()  # plugins bring their own
     return "TEST.EVALUATOR", one_of(names), "others are not registered"
-
-
-def _wrong_name(value: Any, allowed: Allowed) -> str:
-    words = value if isinstance(value, list | tuple) else [value]
-    return next((str(word) for word in words if allowed.names and word not in allowed.names), "")
 
 
 def _check_together(cfg: CfgNode) -> None:

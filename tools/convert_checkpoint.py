@@ -31,7 +31,7 @@ from frozen_clip.finite import check_finite
 from run.command import Parser, guarded, path, piped, printing_stops_nothing
 from run.config import default_config, read_yaml
 from training.checkpoints import find_checkpoint, plain_tensors
-from training.published import PublicNames, State, public_names, trainers_of
+from training.published import KeyMap, State, published, trainers_of
 
 CONFIG = "config.yaml"  # what a run of ours was trained with
 KINDS = ("ours", "public", "safetensors")
@@ -76,10 +76,10 @@ def convert(
     file = find(source, trainer)
     state, epoch = read(file)
     name = whose(state, file, trainer)
-    learner = {key: t.float() for key, t in _public(name, state).own_names(state).items()}
+    learner = {key: t.float() for key, t in _key_map(name, state).own_names(state).items()}
     check_finite(learner, file, "Convert another epoch, or get the file again")
     is_file = FILE.fullmatch(target.name) is not None
-    theirs = TRAINER_REGISTRY.get(name).public_folder if to == "public" else ""
+    theirs = published(TRAINER_REGISTRY.get(name)).directory if to == "public" else ""
     folder = theirs or TRAINER_REGISTRY.get(name).model_name
     path = target if is_file else target / folder / f"model.pth.tar-{epoch}"
     config = None if is_file or not (source / CONFIG).is_file() else target / CONFIG
@@ -87,7 +87,7 @@ def convert(
         if output.exists() and not force:
             raise ValueError(f"{output} exists already; add --force to overwrite it")
     owner = trainer or " or ".join(trainers_of(state))  # IVLP and PromptSRC look alike
-    tensors = _public(name, state).to_public(learner) if to == "public" else learner
+    tensors = _key_map(name, state).to_published(learner) if to == "public" else learner
     write(path, tensors, owner, epoch)
     if config and config.resolve() != (source / CONFIG).resolve():
         shutil.copy(source / CONFIG, config)
@@ -103,7 +103,8 @@ def find(source: Path, trainer: str | None) -> Path:
         return source
     names = [trainer] if trainer else _learning()
     trainers = [TRAINER_REGISTRY.get(name) for name in names]
-    folders = sorted({t.model_name for t in trainers} | {t.public_folder for t in trainers} - {""})
+    theirs = {published(t).directory for t in trainers} - {""}
+    folders = sorted({t.model_name for t in trainers} | theirs)
     if source.name in folders and any(source.glob("model*.pth.tar*")):
         return find_checkpoint(source.parent, source.name)
     there = [name for name in folders if (source / name).is_dir()]
@@ -141,8 +142,8 @@ def whose(state: State, file: Path, trainer: str | None) -> str:
     """The trainer whose learner a file holds; ValueError if none or several might be meant."""
     known = trainers_of(state)
     if trainer:
-        public = _public(trainer, state)
-        if not public.found_in(state) and public.own_names(state).keys() != public.tensors.keys():
+        own = _key_map(trainer, state)
+        if not own.found_in(state) and not own.is_ours(state):
             seems = f"; it holds what {' or '.join(known)} learns" if known else ""
             raise ValueError(f"{file} does not hold what {trainer} learns{seems}")
         return trainer
@@ -151,7 +152,7 @@ def whose(state: State, file: Path, trainer: str | None) -> str:
             f"{file} holds {len(state)} tensors, but not all that one of these learns: "
             f"{', '.join(_learning())}"
         )
-    if any(_public(name, state) is not _public(known[0], state) for name in known):
+    if any(_key_map(name, state) != _key_map(known[0], state) for name in known):
         raise ValueError(f"{file} may be of {' or '.join(known)}: say which with --trainer")
     return known[0]
 
@@ -173,8 +174,8 @@ def _learning() -> list[str]:
     return [n for n in names if getattr(TRAINER_REGISTRY.get(n), "model_name", "")]
 
 
-def _public(trainer: str, state: State) -> PublicNames:
-    return public_names(TRAINER_REGISTRY.get(trainer), state)
+def _key_map(trainer: str, state: State) -> KeyMap:
+    return published(TRAINER_REGISTRY.get(trainer)).map_of(state)
 
 
 def _named_in(source: Path) -> str | None:

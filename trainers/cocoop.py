@@ -10,29 +10,19 @@ Trained: the context, shared by all classes, and the meta-net.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from frozen_clip import FrozenCLIP, Prompts, overwrite
-from trainers.coop import ContextLearner, CoOp, CoOpMethod
-from training.learned_context import Context
-from training.method import cosine_logits, normalize
-from training.published import PublicNames, PublicTensor
+from frozen_clip import FrozenCLIP, overwrite
+from trainers.coop import ContextLearner, LearnedWords
+from training.method import Method, cosine_logits, normalize
+from training.trainer import CLIPTrainer
 
 REDUCTION = 16  # of the meta-net's bottleneck
 MOST_PROMPTS = 8192  # that are computed at once: bounds the memory of a test batch
 
 
-def add_config(cfg: CfgNode) -> None:
-    cfg.TRAINER.COCOOP = CfgNode()
-    node = cfg.TRAINER.COCOOP
-    node.PREC = "fp16"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
-    node.N_CTX = 16  # K, if CTX_INIT is empty
-    node.CTX_INIT = ""  # words that the context starts as; empty: random vectors
-
-
 class MetaNet(nn.Module):
-    """A shift of the context from a normalised image feature, through a bottleneck."""
+    """A shift of the context from a normalized image feature, through a bottleneck."""
 
     def __init__(self, embed_dim: int, width: int):
         super().__init__()
@@ -47,33 +37,21 @@ class MetaNet(nn.Module):
 class ConditionalContextLearner(ContextLearner):
     """Everything CoCoOp trains."""
 
-    def __init__(self, clip: FrozenCLIP, context: Context):
-        super().__init__(clip, context)
+    def __init__(self, settings: LearnedWords, clip: FrozenCLIP):
+        super().__init__(settings, clip)
         self.meta_net = MetaNet(clip.embed_dim, clip.text.width)
 
 
-META_NET = {"linear1.weight": 2, "linear1.bias": 1, "linear2.weight": 2, "linear2.bias": 1}
-PUBLIC = PublicNames(
-    {
-        "context": PublicTensor("prompt_learner.ctx", ("N_CTX/CTX_INIT", "")),
-        **{
-            f"meta_net.{name}": PublicTensor(f"prompt_learner.meta_net.{name}", ("",) * axes)
-            for name, axes in META_NET.items()
-        },
-    },
-    root="prompt_learner.",
-)
-from_public = PUBLIC.from_public
-
-
-class CoCoOpMethod(CoOpMethod):
+class CoCoOpMethod(Method):
     """Prompts whose context is learned and depends on the image."""
+
+    Settings, Learner = LearnedWords, ConditionalContextLearner
 
     def text_features(self) -> None:
         """There are none without an image."""
 
     def logits(self, f_BE: Tensor) -> Tensor:
-        """Normalised image features (B, E) -> (B, C), each image against its own prompts."""
+        """Normalized image features (B, E) -> (B, C), each image against its own prompts."""
         shift_B1D = self.learner.meta_net(f_BE)[:, None]
         context_BKD = (self.learner.context + shift_B1D).to(self.clip.dtype)
         w_BCE = normalize(self.clip.text.per_prefix(self.prompts, {0: overwrite(context_BKD)}))
@@ -86,10 +64,7 @@ class CoCoOpMethod(CoOpMethod):
 
 
 @TRAINER_REGISTRY.register()
-class CoCoOp(CoOp):
+class CoCoOp(CLIPTrainer):
     node = "COCOOP"
-    shape_keys = ("N_CTX", "CTX_INIT")
-    public = PUBLIC
-
-    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> CoCoOpMethod:
-        return CoCoOpMethod(clip, prompts, ConditionalContextLearner(clip, self.context))
+    Method = CoCoOpMethod
+    model_name = "prompt_learner"

@@ -10,37 +10,58 @@ Trained: the context, and nothing else.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts, overwrite
 from frozen_clip import prompts as prompting
-from training.learned_context import Context
+from training.learned_context import N_CTX, Context, ContextSettings
 from training.method import Method, cosine_logits, normalize
-from training.published import PublicNames, PublicTensor
+from training.settings import WORDS, YES_NO, key, one_of
 from training.trainer import CLIPTrainer
 
 POSITIONS = ("end", "middle", "front")
 
 
-def add_config(cfg: CfgNode) -> None:
-    cfg.TRAINER.COOP = CfgNode()
-    node = cfg.TRAINER.COOP
-    node.PREC = "fp16"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
-    node.N_CTX = 16  # K, if CTX_INIT is empty
-    node.CTX_INIT = ""  # words that the context starts as; empty: random vectors
-    node.CSC = False  # a context of its own for each class
-    node.CLASS_TOKEN_POSITION = "end"  # of the class name in the context: end, middle or front
+@dataclass(frozen=True)
+class LearnedWords(ContextSettings):
+    """The keys of CoOp and CoCoOp (`trainers.cocoop`)."""
+
+    n_ctx: int = key(16, N_CTX, "learned words (K), if CTX_INIT is empty", fixed=True)
+    ctx_init: str = key("", WORDS, "what the context starts as; empty: random vectors", fixed=True)
+
+    @property
+    def context(self) -> Context:
+        return Context(self.ctx_init) if self.ctx_init else Context(count=self.n_ctx)
+
+
+@dataclass(frozen=True)
+class CoOpSettings(LearnedWords):
+    csc: bool = key(False, YES_NO, "a context of its own for each class", fixed=True)
+    class_token_position: str = key(
+        "end", one_of(POSITIONS), "where the class name is in the context", fixed=True
+    )
+
+    @property
+    def per_class(self) -> bool:
+        return self.csc
+
+    @property
+    def words_before_name(self) -> int:
+        """How many words of the context are in front of the class name."""
+        count = self.context.count
+        return {"end": count, "middle": count // 2, "front": 0}[self.class_token_position]
 
 
 class ContextLearner(nn.Module):
     """Everything CoOp trains: the context (K, D), or (C, K, D) if each class has its own."""
 
-    def __init__(self, clip: FrozenCLIP, context: Context, classes: int | None = None):
+    def __init__(self, settings: LearnedWords, clip: FrozenCLIP, classes: int | None = None):
         super().__init__()
+        context = settings.context
         if classes is None:
             start = context.start(clip)
         else:
@@ -48,32 +69,36 @@ class ContextLearner(nn.Module):
         self.context = nn.Parameter(start)
 
 
-CONTEXT = PublicTensor("prompt_learner.ctx", ("CSC", "N_CTX/CTX_INIT", ""))
-PUBLIC = PublicNames({"context": CONTEXT}, root="prompt_learner.")
-from_public = PUBLIC.from_public
-
-
 class CoOpMethod(Method):
     """Prompts whose context is learned.
 
-    prompts: the context's places are in their prefix, from position 1
-    rows_CK: or they are these rows of the prompts' suffixes
+    Behind the start of text its places are in the prefix that all prompts share; around a class
+    name, or where each class has its own, they are the rows `rows_CK` of the prompts' suffixes.
     """
+
+    Settings, Learner = CoOpSettings, ContextLearner
+    settings: CoOpSettings
+    rows_CK: Tensor | None
 
     def __init__(
         self,
+        settings: CoOpSettings,
         clip: FrozenCLIP,
-        prompts: Prompts,
-        learner: nn.Module,
-        rows_CK: Tensor | None = None,
+        classnames: Sequence[str],
+        template: str = "",
     ):
-        super().__init__(clip, learner)
-        self.prompts = prompts
+        super().__init__(settings, clip, classnames, template)
+        count, before, rows_CK = settings.context.count, settings.words_before_name, None
+        if before < count or settings.csc:
+            self.prompts, rows_CK = in_suffixes(self.prompts, classnames, count, before)
         self.register_buffer("rows_CK", rows_CK, persistent=False)
 
+    def build_learner(self, classes: int) -> ContextLearner:
+        return ContextLearner(self.settings, self.clip, classes if self.settings.csc else None)
+
     def text_features(self) -> Tensor:
-        """w (C, E), normalised."""
-        context = self.learner.context.to(self.clip.dtype)
+        """w (C, E), normalized."""
+        context = self.learner.context.to(self.clip.dtype)  # (K, D) or (C, K, D)
         if self.rows_CK is None:
             return normalize(self.clip.text(self.prompts, {0: overwrite(context)}))
         context_CKD = context.expand(*self.rows_CK.shape, -1)
@@ -89,40 +114,8 @@ class CoOpMethod(Method):
 @TRAINER_REGISTRY.register()
 class CoOp(CLIPTrainer):
     node = "COOP"
+    Method = CoOpMethod
     model_name = "prompt_learner"
-    shape_keys = ("N_CTX", "CTX_INIT", "CSC", "CLASS_TOKEN_POSITION")
-    public = PUBLIC
-
-    @property
-    def context(self) -> Context:
-        node = self.settings
-        return Context(node.CTX_INIT) if node.CTX_INIT else Context(count=node.N_CTX)
-
-    @property
-    def template(self) -> str:
-        return self.context.template
-
-    def check_learner(self, clip: FrozenCLIP) -> None:
-        super().check_learner(clip)
-        self.context.check(clip)
-
-    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> CoOpMethod:
-        node, context = self.settings, self.context
-        learner = ContextLearner(clip, context, classes=len(prompts) if node.CSC else None)
-        before = words_before_name(node.CLASS_TOKEN_POSITION, context.count)
-        if before == context.count and not node.CSC:
-            return CoOpMethod(clip, prompts, learner)
-        prompts, rows_CK = in_suffixes(prompts, self.classnames, context.count, before)
-        return CoOpMethod(clip, prompts, learner, rows_CK)
-
-
-def words_before_name(position: str, count: int) -> int:
-    """How many of the context's words stand in front of the class name."""
-    if position not in POSITIONS:
-        raise ValueError(
-            f"TRAINER.COOP.CLASS_TOKEN_POSITION is {position!r}; allowed are {', '.join(POSITIONS)}"
-        )
-    return {"end": count, "middle": count // 2, "front": 0}[position]
 
 
 def in_suffixes(

@@ -12,43 +12,75 @@ Trained: the tokens of both towers.
     f    feature of an image      w    text feature of a class
 """
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from frozen_clip import FrozenCLIP, Prompts
+from frozen_clip import FrozenCLIP
 from training.learned_context import (
-    MOST_WORDS,
+    DEEP_INIT,
+    DEPTH,
+    N_CTX,
     Context,
+    ContextSettings,
     check_depth,
+    deep_context,
     random_tokens,
     text_edits,
     vision_edits,
 )
 from training.method import Method, cosine_logits, normalize
-from training.published import PublicNames, PublicTensor
+from training.settings import WORDS, MethodSettings, key, whole
 from training.trainer import CLIPTrainer
 
+VISION_TOKENS = "tokens of the vision tower (K)"
+TEXT_TOKENS = "tokens of the text tower (K); VPT learns vision prompts alone"
+VISION_DEPTH = "layers of the vision tower with tokens of their own (J)"
 
-def add_config(cfg: CfgNode) -> None:
-    cfg.TRAINER.IVLP = CfgNode()
-    node = cfg.TRAINER.IVLP
-    node.PREC = "fp16"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
-    node.N_CTX_VISION = 2  # K of the vision tower; 0: no tokens there
-    node.N_CTX_TEXT = 2  # K of the text tower
-    # What the prompts say; its first N_CTX_TEXT words are where the text tokens of the input
-    # start, the rest stays. Empty, or N_CTX_TEXT above 4: the tokens start at random.
-    node.CTX_INIT = "a photo of a"
-    node.PROMPT_DEPTH_VISION = 9  # J of the vision tower, counted from the input; 0: no tokens
-    node.PROMPT_DEPTH_TEXT = 9  # J of the text tower
+
+@dataclass(frozen=True)
+class VisionSettings(MethodSettings):
+    """The keys of prompts in the vision tower, which VPT has alone."""
+
+    least_vision_depth: ClassVar[int] = 1
+    n_ctx_vision: int = key(8, whole(1, 1024), VISION_TOKENS, fixed=True)
+    prompt_depth_vision: int = key(1, DEPTH, VISION_DEPTH, fixed=True)
+
+    def check(self, clip: FrozenCLIP) -> None:
+        super().check(clip)
+        depth, least = self.prompt_depth_vision, self.least_vision_depth
+        check_depth(depth, clip.vision.layers, self.key("PROMPT_DEPTH_VISION"), clip, least)
+
+
+@dataclass(frozen=True)
+class IVLPSettings(VisionSettings, ContextSettings):
+    least_vision_depth: ClassVar[int] = 0
+    n_ctx_vision: int = key(2, whole(0, 1024), f"{VISION_TOKENS}; 0: none", fixed=True)
+    n_ctx_text: int = key(2, N_CTX, TEXT_TOKENS, fixed=True)
+    ctx_init: str = key("a photo of a", WORDS, DEEP_INIT.format("N_CTX_TEXT"), fixed=True)
+    prompt_depth_vision: int = key(9, DEPTH, f"{VISION_DEPTH}; 0: none", fixed=True)
+    prompt_depth_text: int = key(
+        9, DEPTH, "layers of the text tower with tokens of their own (J)", fixed=True
+    )
+
+    @property
+    def context(self) -> Context:
+        return deep_context(self.ctx_init, self.n_ctx_text)
+
+    def check(self, clip: FrozenCLIP) -> None:
+        super().check(clip)
+        check_depth(self.prompt_depth_text, clip.text.layers, self.key("PROMPT_DEPTH_TEXT"), clip)
 
 
 class VisionPrompts(nn.Module):
     """The learned tokens of the vision tower (J, K, D); None if J or K is 0."""
 
-    def __init__(self, clip: FrozenCLIP, layers: int, count: int):
+    def __init__(self, settings: VisionSettings, clip: FrozenCLIP):
         super().__init__()
+        layers, count = settings.prompt_depth_vision, settings.n_ctx_vision
         tokens = random_tokens(layers, count, clip.vision.width)
         self.vision_tokens = nn.Parameter(tokens) if tokens.numel() else None
 
@@ -56,50 +88,26 @@ class VisionPrompts(nn.Module):
 class IndependentPrompts(VisionPrompts):
     """Everything IVLP trains: the vision tower's tokens and the text tower's (J, K, D)."""
 
-    def __init__(
-        self,
-        clip: FrozenCLIP,
-        context: Context,
-        text_layers: int,
-        vision_layers: int,
-        vision_count: int,
-    ):
-        super().__init__(clip, vision_layers, vision_count)
-        deeper = random_tokens(text_layers - 1, context.count, clip.text.width)
+    def __init__(self, settings: IVLPSettings, clip: FrozenCLIP):
+        super().__init__(settings, clip)
+        context, layers = settings.context, settings.prompt_depth_text
+        deeper = random_tokens(layers - 1, context.count, clip.text.width)
         self.text_tokens = nn.Parameter(torch.cat([context.start(clip)[None], deeper]))
-
-
-VISION_TOKENS = PublicTensor(
-    "image_encoder.transformer.resblocks.{}.VPT_shallow",
-    ("PROMPT_DEPTH_VISION", "N_CTX_VISION", ""),
-    first="image_encoder.VPT",
-    start=1,
-)
-TEXT_TOKENS = PublicTensor(
-    "text_encoder.transformer.resblocks.{}.VPT_shallow",
-    ("PROMPT_DEPTH_TEXT", "N_CTX_TEXT", ""),
-    first="prompt_learner.ctx",
-    start=1,
-)
-PUBLIC = PublicNames({"text_tokens": TEXT_TOKENS, "vision_tokens": VISION_TOKENS})
-TEXT_ALONE = PublicNames({"text_tokens": TEXT_TOKENS}, without=(VISION_TOKENS,))
-from_public = PUBLIC.from_public
 
 
 class IVLPMethod(Method):
     """IVLP's forward pass around a frozen CLIP."""
 
-    def __init__(self, clip: FrozenCLIP, prompts: Prompts, learner: nn.Module):
-        super().__init__(clip, learner)
-        self.prompts = prompts
+    Settings: type[MethodSettings] = IVLPSettings
+    Learner: type[VisionPrompts] = IndependentPrompts
 
     def text_features(self) -> Tensor:
-        """w (C, E), normalised."""
+        """w (C, E), normalized."""
         tokens_JKD = self.learner.text_tokens.to(self.clip.dtype)
         return normalize(self.clip.text(self.prompts, text_edits(tokens_JKD)))
 
     def image_features(self, images: Tensor, teacher: bool = False) -> tuple[Tensor, Tensor | None]:
-        """f and, for the teacher, the same of the frozen CLIP; each (N, E), normalised."""
+        """f and, for the teacher, the same of the frozen CLIP; each (N, E), normalized."""
         if self.learner.vision_tokens is None:
             f = normalize(self.clip.encode_image(images))
             return f, f if teacher else None
@@ -107,7 +115,9 @@ class IVLPMethod(Method):
         vision, proj = self.clip.vision, self.clip.vision_projection
         edits = vision_edits(tokens_JKD, at=vision.length)
         edited, plain = vision(images, edits, plain=teacher)
-        return normalize(edited[:, 0] @ proj), normalize(plain[:, 0] @ proj) if teacher else None
+        return normalize(edited[:, 0] @ proj), None if plain is None else normalize(
+            plain[:, 0] @ proj
+        )
 
     def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
         f, _ = self.image_features(images)
@@ -117,51 +127,5 @@ class IVLPMethod(Method):
 @TRAINER_REGISTRY.register()
 class IVLP(CLIPTrainer):
     node = "IVLP"
+    Method = IVLPMethod
     model_name = "VLPromptLearner"
-    public = PUBLIC
-    public_variants: tuple[PublicNames, ...] = (TEXT_ALONE,)
-    least_vision_depth = 0
-    shape_keys = (
-        "N_CTX_VISION",
-        "N_CTX_TEXT",
-        "CTX_INIT",
-        "PROMPT_DEPTH_VISION",
-        "PROMPT_DEPTH_TEXT",
-    )
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = cfg.TRAINER[self.node]
-        if not node.N_CTX_VISION or not node.PROMPT_DEPTH_VISION:
-            self.public = TEXT_ALONE
-
-    @property
-    def context(self) -> Context:
-        node = self.settings
-        return Context(node.CTX_INIT if node.N_CTX_TEXT <= MOST_WORDS else "", node.N_CTX_TEXT)
-
-    @property
-    def template(self) -> str:
-        return self.context.template
-
-    def check_learner(self, clip: FrozenCLIP) -> None:
-        super().check_learner(clip)
-        self.check_depth("VISION", clip.vision.layers, clip, least=self.least_vision_depth)
-        self.check_depth("TEXT", clip.text.layers, clip)
-        self.context.check(clip)
-
-    def check_depth(self, tower: str, layers: int, clip: FrozenCLIP, least: int = 1) -> None:
-        key = f"PROMPT_DEPTH_{tower}"
-        check_depth(self.settings[key], layers, f"TRAINER.{self.node}.{key}", clip, least)
-
-    @property
-    def vision_shape(self) -> tuple[int, int]:
-        """J and K of the vision tower."""
-        return self.settings.PROMPT_DEPTH_VISION, self.settings.N_CTX_VISION
-
-    def build_learner(self, clip: FrozenCLIP) -> IndependentPrompts:
-        text_layers = self.settings.PROMPT_DEPTH_TEXT
-        return IndependentPrompts(clip, self.context, text_layers, *self.vision_shape)
-
-    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> IVLPMethod:
-        return IVLPMethod(clip, prompts, self.build_learner(clip))

@@ -9,34 +9,44 @@ Trained: the text tokens and the coupling functions.
     K tokens, J prompted layers, D width of a tower, E joint space
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from frozen_clip import FrozenCLIP, Prompts
+from frozen_clip import FrozenCLIP
 from training.learned_context import (
-    MOST_WORDS,
+    DEEP_INIT,
+    DEPTH,
+    N_CTX,
     Context,
+    ContextSettings,
     check_depth,
+    deep_context,
     random_tokens,
     text_edits,
     vision_edits,
 )
 from training.method import Method, cosine_logits, normalize
-from training.published import PublicNames, PublicTensor
+from training.settings import WORDS, key
 from training.trainer import CLIPTrainer
 
 
-def add_config(cfg: CfgNode) -> None:
-    cfg.TRAINER.MAPLE = CfgNode()
-    node = cfg.TRAINER.MAPLE
-    node.PREC = "fp16"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
-    node.N_CTX = 2  # K, in both towers
-    # What the prompts say; its first N_CTX words are where the text tokens of the input start,
-    # the rest stays. Empty, or N_CTX above 4: the tokens start at random.
-    node.CTX_INIT = "a photo of a"
-    node.PROMPT_DEPTH = 9  # J: layers, counted from the input, with tokens of their own
+@dataclass(frozen=True)
+class MaPLeSettings(ContextSettings):
+    n_ctx: int = key(2, N_CTX, "tokens (K), in both towers", fixed=True)
+    ctx_init: str = key("a photo of a", WORDS, DEEP_INIT.format("N_CTX"), fixed=True)
+    prompt_depth: int = key(9, DEPTH, "layers with tokens of their own (J)", fixed=True)
+
+    @property
+    def context(self) -> Context:
+        return deep_context(self.ctx_init, self.n_ctx)
+
+    def check(self, clip: FrozenCLIP) -> None:
+        super().check(clip)
+        top = min(clip.vision.layers, clip.text.layers)
+        check_depth(self.prompt_depth, top, self.key("PROMPT_DEPTH"), clip)
 
 
 class Coupling(nn.Module):
@@ -57,47 +67,26 @@ class Coupling(nn.Module):
 class CoupledPrompts(nn.Module):
     """Everything MaPLe trains."""
 
-    def __init__(self, clip: FrozenCLIP, context: Context, layers: int):
+    def __init__(self, settings: MaPLeSettings, clip: FrozenCLIP):
         super().__init__()
-        width = clip.text.width
+        context, layers, width = settings.context, settings.prompt_depth, clip.text.width
         deeper = random_tokens(layers - 1, context.count, width)
         self.text_tokens = nn.Parameter(torch.cat([context.start(clip)[None], deeper]))
         self.coupling = Coupling(layers, width, clip.vision.width)
 
 
-COUPLING = "prompt_learner.compound_prompt_projections.{}"
-PUBLIC = PublicNames(
-    {
-        "text_tokens": PublicTensor(
-            "prompt_learner.compound_prompts_text.{}",
-            ("PROMPT_DEPTH", "N_CTX", ""),
-            first="prompt_learner.ctx",
-        ),
-        "coupling.weight": PublicTensor(
-            f"{COUPLING}.weight", ("PROMPT_DEPTH", "", ""), first="prompt_learner.proj.weight"
-        ),
-        "coupling.bias": PublicTensor(
-            f"{COUPLING}.bias", ("PROMPT_DEPTH", ""), first="prompt_learner.proj.bias"
-        ),
-    }
-)
-from_public = PUBLIC.from_public
-
-
 class MaPLeMethod(Method):
     """MaPLe's forward pass around a frozen CLIP."""
 
-    def __init__(self, clip: FrozenCLIP, prompts: Prompts, learner: nn.Module):
-        super().__init__(clip, learner)
-        self.prompts = prompts
+    Settings, Learner = MaPLeSettings, CoupledPrompts
 
     def text_features(self) -> Tensor:
-        """w (C, E), normalised."""
+        """w (C, E), normalized."""
         tokens_JKD = self.learner.text_tokens.to(self.clip.dtype)
         return normalize(self.clip.text(self.prompts, text_edits(tokens_JKD)))
 
     def image_features(self, images: Tensor) -> Tensor:
-        """f (N, E), normalised."""
+        """f (N, E), normalized."""
         tokens_JKD = self.learner.coupling(self.learner.text_tokens).to(self.clip.dtype)
         vision = self.clip.vision
         rows = vision(images, vision_edits(tokens_JKD, at=vision.length)).edited
@@ -110,25 +99,5 @@ class MaPLeMethod(Method):
 @TRAINER_REGISTRY.register()
 class MaPLe(CLIPTrainer):
     node = "MAPLE"
+    Method = MaPLeMethod
     model_name = "MultiModalPromptLearner"
-    shape_keys = ("N_CTX", "CTX_INIT", "PROMPT_DEPTH")
-    public = PUBLIC
-
-    @property
-    def context(self) -> Context:
-        node = self.settings
-        return Context(node.CTX_INIT if node.N_CTX <= MOST_WORDS else "", node.N_CTX)
-
-    @property
-    def template(self) -> str:
-        return self.context.template
-
-    def check_learner(self, clip: FrozenCLIP) -> None:
-        super().check_learner(clip)
-        self.context.check(clip)
-        top = min(clip.vision.layers, clip.text.layers)
-        check_depth(self.settings.PROMPT_DEPTH, top, "TRAINER.MAPLE.PROMPT_DEPTH", clip)
-
-    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MaPLeMethod:
-        learner = CoupledPrompts(clip, self.context, self.settings.PROMPT_DEPTH)
-        return MaPLeMethod(clip, prompts, learner)

@@ -3,7 +3,7 @@
 CVPR 2025, arXiv 2503.08497. K space tokens R that belong to neither modality are mapped
 into both encoders of a frozen CLIP, into the upper layers only, where they learn the task
 while the class and end-of-text tokens keep CLIP's general knowledge, held to it by a
-regulariser. Classes seen in training are answered by both kinds of token, unseen ones by
+regularizer. Classes seen in training are answered by both kinds of token, unseen ones by
 the class token alone.
 
 Trained: R, the aligners F_v, F_t (one affine map per edited layer) and P_r.
@@ -14,34 +14,42 @@ Trained: R, the aligners F_v, F_t (one affine map per edited layer) and P_r.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from frozen_clip import Edit, Edits, FrozenCLIP, Prompts, insert, overwrite
+from frozen_clip import Edit, Edits, FrozenCLIP, insert, overwrite
 from frozen_clip.text import TextTower
 from frozen_clip.vision import VisionTower
 from training.method import Method, cosine_logits, normalize
-from training.published import PublicNames, PublicTensor
+from training.settings import SHARE, WEIGHT, MethodSettings, any_value, key, precision, whole
 from training.trainer import CLIPTrainer
 
 SCALE = 100.0  # the paper's constant temperature, not CLIP's logit_scale
+LAYERS = any_value("an increasing list of layers that both towers have")
 
 
-def add_config(cfg: CfgNode) -> None:
-    cfg.TRAINER.MMRL = CfgNode()
-    node = cfg.TRAINER.MMRL
-    node.PREC = "amp"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
-    node.ALPHA = 0.7  # weight of the class branch in loss and fusion
-    node.REG_WEIGHT = 0.5  # lambda of the two regularisers towards the frozen CLIP
-    node.N_REP_TOKENS = 5  # K
-    # Layers with tokens of their own: from 1, or from the top of each tower, where -1 is its last.
-    node.REP_LAYERS = [6, 7, 8, 9, 10, 11, 12]
-    node.REP_DIM = 512  # width of the shared space
+@dataclass(frozen=True)
+class MMRLSettings(MethodSettings):
+    prec: str = precision("amp")
+    alpha: float = key(0.7, SHARE, "weight of the class branch in loss and fusion")
+    reg_weight: float = key(0.5, WEIGHT, "lambda of the two regularizers towards the frozen CLIP")
+    n_rep_tokens: int = key(5, whole(1, 1024), "space tokens (K)", fixed=True)
+    rep_layers: tuple[int, ...] = key(
+        tuple(range(6, 13)),
+        LAYERS,
+        "with tokens of their own: from 1, or from the top of each tower, where -1 is its last",
+        fixed=True,
+    )
+    rep_dim: int = key(512, whole(1, 2**16), "width of the shared space (R_dim)", fixed=True)
+
+    def check(self, clip: FrozenCLIP) -> None:
+        super().check(clip)
+        check_rep_layers(self.rep_layers, clip, self.key("REP_LAYERS"))
 
 
 class Aligner(nn.Module):
@@ -61,31 +69,13 @@ class Aligner(nn.Module):
 class RepresentationLearner(nn.Module):
     """Everything MMRL trains."""
 
-    def __init__(self, clip: FrozenCLIP, layers: int, n_tokens: int, rep_dim: int):
+    def __init__(self, settings: MMRLSettings, clip: FrozenCLIP):
         super().__init__()
-        self.rep_tokens = nn.Parameter(0.02 * torch.randn(n_tokens, rep_dim))
-        self.vision_aligner = Aligner(layers, rep_dim, clip.vision.width)
+        layers, rep_dim, width = len(settings.rep_layers), settings.rep_dim, clip.vision.width
+        self.rep_tokens = nn.Parameter(0.02 * torch.randn(settings.n_rep_tokens, rep_dim))
+        self.vision_aligner = Aligner(layers, rep_dim, width)
         self.text_aligner = Aligner(layers, rep_dim, clip.text.width)
-        width = clip.vision.width
         self.rep_projection = nn.Parameter(width**-0.5 * torch.randn(width, clip.embed_dim))
-
-
-TOKENS = "representation_learner.compound_rep_tokens"  # R in a public checkpoint
-PUBLIC = PublicNames(
-    {
-        "rep_tokens": PublicTensor(TOKENS, ("N_REP_TOKENS", "REP_DIM")),
-        "rep_projection": PublicTensor("image_encoder.proj_rep", ("", "")),
-        "vision_aligner.weight": PublicTensor(
-            f"{TOKENS}_r2vproj.{{}}.weight", ("REP_LAYERS", "", "REP_DIM")
-        ),
-        "vision_aligner.bias": PublicTensor(f"{TOKENS}_r2vproj.{{}}.bias", ("REP_LAYERS", "")),
-        "text_aligner.weight": PublicTensor(
-            f"{TOKENS}_r2tproj.{{}}.weight", ("REP_LAYERS", "", "REP_DIM")
-        ),
-        "text_aligner.bias": PublicTensor(f"{TOKENS}_r2tproj.{{}}.bias", ("REP_LAYERS", "")),
-    }
-)
-from_public = PUBLIC.from_public
 
 
 class Logits(NamedTuple):
@@ -97,7 +87,7 @@ class Logits(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """Of a training forward; features are normalised."""
+    """Of a training forward; features are normalized."""
 
     logits: Logits
     f: Tensor  # (N, E)
@@ -106,29 +96,24 @@ class Outputs(NamedTuple):
 
 
 class MMRLMethod(Method):
-    """MMRL's forward pass, loss and answer around a frozen CLIP."""
+    """MMRL's forward pass, loss and logits around a frozen CLIP."""
+
+    Settings: type[MethodSettings] = MMRLSettings
+    Learner: type[nn.Module] = RepresentationLearner
+    settings: MMRLSettings
+    w0: Tensor
 
     def __init__(
-        self,
-        clip: FrozenCLIP,
-        prompts: Prompts,
-        learner: nn.Module,
-        rep_layers: Sequence[int],
-        alpha: float,
-        reg_weight: float,
+        self, settings: MMRLSettings, clip: FrozenCLIP, classnames: Sequence[str], template: str
     ):
-        super().__init__(clip, learner)
-        self.prompts = prompts
-        self.rep_layers = list(rep_layers)
-        self.alpha = alpha
-        self.reg_weight = reg_weight
-        self.register_buffer("w0", normalize(clip.encode_text(prompts)), persistent=False)
+        super().__init__(settings, clip, classnames, template)
+        self.register_buffer("w0", normalize(clip.encode_text(self.prompts)), persistent=False)
 
     def edits(self, tokens_JKD: Tensor, tower: TextTower | VisionTower) -> Edits:
         """Insert before the first of the layers, and `later_edit` before each later one."""
         first, *later = tokens_JKD.to(self.clip.dtype)
         edits = [insert(first), *map(self.later_edit, later)]
-        return dict(zip(layers_of(self.rep_layers, tower), edits, strict=True))
+        return dict(zip(layers_of(self.settings.rep_layers, tower), edits, strict=True))
 
     def later_edit(self, tokens: Tensor) -> Edit:
         """A layer's tokens replace what the layer below made of the earlier ones."""
@@ -139,7 +124,7 @@ class MMRLMethod(Method):
         return self.learner.rep_projection
 
     def text_features(self) -> Tensor:
-        """w (C, E), normalised."""
+        """w (C, E), normalized."""
         tokens_JKD = self.learner.text_aligner(self.learner.rep_tokens)
         edits = self.edits(tokens_JKD, self.clip.text)
         return normalize(self.clip.text(self.prompts, edits))
@@ -147,36 +132,39 @@ class MMRLMethod(Method):
     def image_features(
         self, images: Tensor, teacher: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """f, f_r and, for the teacher, f0; each (N, E), normalised."""
+        """f, f_r and, for the teacher, f0; each (N, E), normalized."""
         tokens_JKD = self.learner.vision_aligner(self.learner.rep_tokens)
         rows = 1 + tokens_JKD.shape[1]
         edits = self.edits(tokens_JKD, self.clip.vision)
-        edited, plain = self.clip.vision(images, edits, rows, plain=teacher)
-        proj = self.clip.vision_projection
-        f = normalize(edited[:, 0] @ proj)
-        f_r = normalize(edited[:, 1:].mean(dim=1) @ self.rep_projection())
-        return f, f_r, normalize(plain[:, 0] @ proj) if teacher else None
+        edited_NRD, plain_N1D = self.clip.vision(images, edits, rows, plain=teacher)  # R = 1 + K
+        proj_DE = self.clip.vision_projection
+        f = normalize(edited_NRD[:, 0] @ proj_DE)
+        f_r = normalize(edited_NRD[:, 1:].mean(dim=1) @ self.rep_projection())
+        return f, f_r, None if plain_N1D is None else normalize(plain_N1D[:, 0] @ proj_DE)
 
     def logits(self, f: Tensor, f_r: Tensor, w: Tensor) -> Logits:
-        class_token = cosine_logits(f, w, SCALE)
-        representation = cosine_logits(f_r, w, SCALE)
-        fused = self.alpha * class_token + (1 - self.alpha) * representation
+        class_token = cosine_logits(f, w, SCALE)  # (N, C)
+        representation = cosine_logits(f_r, w, SCALE)  # (N, C)
+        alpha = self.settings.alpha
+        fused = alpha * class_token + (1 - alpha) * representation
         return Logits(class_token, representation, fused)
 
     def forward(self, images: Tensor) -> Outputs:
-        """A training forward of normalised images (N, 3, H, W)."""
+        """A training forward of normalized images (N, 3, H, W)."""
         w = self.text_features()
         f, f_r, f0 = self.image_features(images, teacher=True)
+        assert f0 is not None  # the teacher's
         return Outputs(self.logits(f, f_r, w), f, w, f0)
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
         """The terms of the paper's loss, weighted: their sum is L."""
         logits, f, w, f0 = outputs
+        alpha, reg_weight = self.settings.alpha, self.settings.reg_weight
         return {
-            "ce_class": self.alpha * F.cross_entropy(logits.class_token, labels),
-            "ce_rep": (1 - self.alpha) * F.cross_entropy(logits.representation, labels),
-            "reg_image": self.reg_weight * (1 - (f * f0).sum(dim=1).mean()),
-            "reg_text": self.reg_weight * (1 - (w * self.w0).sum(dim=1).mean()),
+            "ce_class": alpha * F.cross_entropy(logits.class_token, labels),
+            "ce_rep": (1 - alpha) * F.cross_entropy(logits.representation, labels),
+            "reg_image": reg_weight * (1 - (f * f0).sum(dim=1).mean()),
+            "reg_text": reg_weight * (1 - (w * self.w0).sum(dim=1).mean()),
         }
 
     def training_logits(self, outputs: Outputs) -> Tensor:
@@ -192,26 +180,15 @@ class MMRLMethod(Method):
         if not seen:
             return {"scale": SCALE, "logits": "scale * (f @ w.T): the class token alone"}
         fused = "alpha * scale * (f @ w.T) + (1 - alpha) * scale * (f_r @ w.T)"
-        return {"scale": SCALE, "alpha": self.alpha, "logits": f"{fused}: both branches"}
+        return {"scale": SCALE, "alpha": self.settings.alpha, "logits": f"{fused}: both branches"}
 
 
 @TRAINER_REGISTRY.register()
 class MMRL(CLIPTrainer):
     node = "MMRL"
+    Method = MMRLMethod
     model_name = "MultiModalRepresentationLearner"
-    shape_keys = ("N_REP_TOKENS", "REP_LAYERS", "REP_DIM")
     needs_task = True
-    public = PUBLIC
-
-    def check_learner(self, clip: FrozenCLIP) -> None:
-        super().check_learner(clip)
-        check_rep_layers(self.settings.REP_LAYERS, clip, f"TRAINER.{self.node}.REP_LAYERS")
-
-    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MMRLMethod:
-        node = self.settings
-        layers = node.REP_LAYERS
-        learner = RepresentationLearner(clip, len(layers), node.N_REP_TOKENS, node.REP_DIM)
-        return MMRLMethod(clip, prompts, learner, layers, node.ALPHA, node.REG_WEIGHT)
 
 
 def layers_of(rep_layers: Sequence[int], tower: TextTower | VisionTower) -> list[int]:

@@ -10,31 +10,22 @@ IJCV 2026, arXiv 2505.10088. What differs from MMRL (`trainers.mmrl`):
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from frozen_clip import Edit, FrozenCLIP, Prompts, blend
-from trainers.mmrl import MMRL, TOKENS, MMRLMethod
-from training.published import PublicNames, PublicTensor
+from frozen_clip import Edit, FrozenCLIP, blend
+from trainers.mmrl import MMRL, MMRLMethod, MMRLSettings
+from training.settings import SHARE, key, whole
 
 
-def add_config(cfg: CfgNode) -> None:
-    cfg.TRAINER.MMRLPLUS = CfgNode()
-    node = cfg.TRAINER.MMRLPLUS
-    node.PREC = "amp"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
-    node.ALPHA = 0.7  # weight of the class branch in loss and fusion
-    node.BETA = 0.5  # weight of a layer's own tokens against those from below
-    node.REG_WEIGHT = 0.5  # lambda of the two regularisers towards the frozen CLIP
-    node.N_REP_TOKENS = 5  # K
-    # Layers with tokens of their own: from 1, or from the top of each tower, where -1 is its last.
-    node.REP_LAYERS = [6, 7, 8, 9, 10, 11, 12]
-    node.REP_DIM = 512  # width of the shared space
-    node.RES_LORA_DIM = 4  # rank of the aligners' residuals
-    node.PROJ_LORA_DIM = 64  # rank of the projection's residual
-    cfg.TRAINER.MMRLpp = node  # the public code's name for the same node
+@dataclass(frozen=True)
+class MMRLPlusSettings(MMRLSettings):
+    beta: float = key(0.5, SHARE, "weight of a layer's own tokens against those from below")
+    res_lora_dim: int = key(4, whole(1, 2**12), "rank of the aligners' residuals", fixed=True)
+    proj_lora_dim: int = key(64, whole(1, 2**12), "rank of the projection's residual", fixed=True)
 
 
 class SharedResidualAligner(nn.Module):
@@ -58,22 +49,15 @@ class SharedResidualAligner(nn.Module):
 class SharedRepresentationLearner(nn.Module):
     """Everything MMRL++ trains."""
 
-    def __init__(
-        self,
-        clip: FrozenCLIP,
-        layers: int,
-        n_tokens: int,
-        rep_dim: int,
-        res_rank: int,
-        proj_rank: int,
-    ):
+    def __init__(self, settings: MMRLPlusSettings, clip: FrozenCLIP):
         super().__init__()
+        layers, rep_dim, rank = len(settings.rep_layers), settings.rep_dim, settings.res_lora_dim
         vision, text = clip.vision.width, clip.text.width
-        self.rep_tokens = nn.Parameter(0.02 * torch.randn(n_tokens, rep_dim))
-        self.vision_aligner = SharedResidualAligner(layers, rep_dim, vision, res_rank)
-        self.text_aligner = SharedResidualAligner(layers, rep_dim, text, res_rank)
-        self.projection_A = nn.Parameter(low_rank_start(vision, proj_rank))
-        self.projection_B = nn.Parameter(torch.zeros(proj_rank, clip.embed_dim))
+        self.rep_tokens = nn.Parameter(0.02 * torch.randn(settings.n_rep_tokens, rep_dim))
+        self.vision_aligner = SharedResidualAligner(layers, rep_dim, vision, rank)
+        self.text_aligner = SharedResidualAligner(layers, rep_dim, text, rank)
+        self.projection_A = nn.Parameter(low_rank_start(vision, settings.proj_lora_dim))
+        self.projection_B = nn.Parameter(torch.zeros(settings.proj_lora_dim, clip.embed_dim))
 
 
 def low_rank_start(rows: int, rank: int) -> Tensor:
@@ -81,40 +65,15 @@ def low_rank_start(rows: int, rank: int) -> Tensor:
     return nn.init.kaiming_uniform_(torch.empty(rows, rank), a=math.sqrt(5))
 
 
-def public_aligner(tower: str, letter: str) -> dict[str, PublicTensor]:
-    """Where a public checkpoint has the SRRA of a tower."""
-    name = f"representation_learner.srra_r2{letter}proj"
-    layer, rank = f"{name}.srra.{{}}", "RES_LORA_DIM"
-    return {
-        f"{tower}_aligner.weight": PublicTensor(f"{name}.weight", ("", "REP_DIM")),
-        f"{tower}_aligner.A": PublicTensor(f"{layer}.A", ("REP_LAYERS", "", rank)),
-        f"{tower}_aligner.B": PublicTensor(f"{layer}.B", ("REP_LAYERS", rank, "REP_DIM")),
-        f"{tower}_aligner.bias": PublicTensor(f"{layer}.bias", ("REP_LAYERS", "")),
-    }
-
-
-PUBLIC = PublicNames(
-    {
-        "rep_tokens": PublicTensor(TOKENS, ("N_REP_TOKENS", "REP_DIM")),
-        "projection_A": PublicTensor("image_encoder.A", ("", "PROJ_LORA_DIM")),
-        "projection_B": PublicTensor("image_encoder.B", ("PROJ_LORA_DIM", "")),
-        **public_aligner("vision", "v"),
-        **public_aligner("text", "t"),
-    }
-)
-from_public = PUBLIC.from_public
-
-
 class MMRLPlusMethod(MMRLMethod):
     """MMRL's method with blended tokens and a low-rank change of CLIP's projection."""
 
-    def __init__(self, *mmrl, beta: float):
-        super().__init__(*mmrl)
-        self.beta = beta
+    Settings, Learner = MMRLPlusSettings, SharedRepresentationLearner
+    settings: MMRLPlusSettings
 
     def later_edit(self, tokens: Tensor) -> Edit:
         """A layer's tokens are blended with what the layer below made of the earlier ones."""
-        return blend(tokens, self.beta)
+        return blend(tokens, self.settings.beta)
 
     def rep_projection(self) -> Tensor:
         """proj + A B (D, E)."""
@@ -124,25 +83,11 @@ class MMRLPlusMethod(MMRLMethod):
 @TRAINER_REGISTRY.register()
 class MMRLPlus(MMRL):
     node = "MMRLPLUS"
-    shape_keys = (*MMRL.shape_keys, "RES_LORA_DIM", "PROJ_LORA_DIM")
-    public = PUBLIC
-
-    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> MMRLPlusMethod:
-        node = self.settings
-        layers = node.REP_LAYERS
-        learner = SharedRepresentationLearner(
-            clip,
-            len(layers),
-            node.N_REP_TOKENS,
-            node.REP_DIM,
-            res_rank=node.RES_LORA_DIM,
-            proj_rank=node.PROJ_LORA_DIM,
-        )
-        return MMRLPlusMethod(
-            clip, prompts, learner, layers, node.ALPHA, node.REG_WEIGHT, beta=node.BETA
-        )
+    Method = MMRLPlusMethod
 
 
 @TRAINER_REGISTRY.register()
 class MMRLpp(MMRLPlus):
-    """The public code's name for `MMRLPlus`."""
+    """The public code's name for `MMRLPlus`, and for its config node."""
+
+    alias = "MMRLpp"

@@ -7,56 +7,54 @@ prompts are computed once.
 Trained: the tokens of the vision tower.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from torch import Tensor
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from frozen_clip import FrozenCLIP, Prompts
-from trainers.ivlp import IVLP, VISION_TOKENS, IVLPMethod, VisionPrompts
+from frozen_clip import FrozenCLIP
+from trainers.ivlp import IVLPMethod, VisionPrompts, VisionSettings
 from training.checks import check_template
 from training.method import normalize
-from training.published import PublicNames
+from training.settings import WORDS, key
 from training.trainer import CLIPTrainer
 
 
-def add_config(cfg: CfgNode) -> None:
-    cfg.TRAINER.VPT = CfgNode()
-    node = cfg.TRAINER.VPT
-    node.PREC = "fp16"  # fp32, amp (autocast) or fp16 (amp, and frozen weights in half)
-    node.N_CTX_VISION = 8  # K
-    node.CTX_INIT = "a photo of a"  # what the prompts say in front of the class name
-    node.PROMPT_DEPTH_VISION = 1  # J: layers, counted from the input, with tokens of their own
+@dataclass(frozen=True)
+class VPTSettings(VisionSettings):
+    ctx_init: str = key(
+        "a photo of a", WORDS, "what the prompts say in front of the class name", fixed=True
+    )
+
+    @property
+    def template(self) -> str:
+        return f"{self.ctx_init.replace('_', ' ')} {{}}.".strip()
+
+    def check(self, clip: FrozenCLIP) -> None:
+        super().check(clip)
+        check_template(self.template, self.key("CTX_INIT"), clip)
 
 
 class VPTMethod(IVLPMethod):
     """IVLP's image features against zero-shot text features."""
 
-    def __init__(self, clip: FrozenCLIP, prompts: Prompts, learner: VisionPrompts):
-        super().__init__(clip, prompts, learner)
-        self.register_buffer("w0", normalize(clip.encode_text(prompts)), persistent=False)
+    Settings, Learner = VPTSettings, VisionPrompts
+    w0: Tensor
+
+    def __init__(
+        self, settings: VPTSettings, clip: FrozenCLIP, classnames: Sequence[str], template: str = ""
+    ):
+        super().__init__(settings, clip, classnames, template)
+        self.register_buffer("w0", normalize(clip.encode_text(self.prompts)), persistent=False)
 
     def text_features(self) -> Tensor:
-        """w0 (C, E), normalised."""
+        """w0 (C, E), normalized."""
         return self.w0
 
 
 @TRAINER_REGISTRY.register()
-class VPT(IVLP):
+class VPT(CLIPTrainer):
     node = "VPT"
-    public_folder = "prompt_learner"
-    shape_keys = ("N_CTX_VISION", "CTX_INIT", "PROMPT_DEPTH_VISION")
-    public = PublicNames({"vision_tokens": VISION_TOKENS})
-    public_variants = ()
-    least_vision_depth = 1
-
-    @property
-    def template(self) -> str:
-        return f"{self.settings.CTX_INIT.replace('_', ' ')} {{}}.".strip()
-
-    def check_learner(self, clip: FrozenCLIP) -> None:
-        CLIPTrainer.check_learner(self, clip)
-        self.check_depth("VISION", clip.vision.layers, clip, self.least_vision_depth)
-        check_template(self.template, "TRAINER.VPT.CTX_INIT", clip)
-
-    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> VPTMethod:
-        return VPTMethod(clip, prompts, VisionPrompts(clip, *self.vision_shape))
+    Method = VPTMethod
+    model_name = "VLPromptLearner"

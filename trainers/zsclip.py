@@ -1,8 +1,12 @@
-"""Zero-shot CLIP: sentences for each class, and nothing learned.
+"""Zero-shot CLIP: templates for each class, and nothing learned.
 
 arXiv 2103.00020. The baseline that every adaptation has to beat: `ZeroshotCLIP` with the data
-set's own sentence, `ZeroshotCLIP2` with the mean over several.
+set's own template, `ZeroshotCLIP2` with the mean over several.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -11,29 +15,42 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, Prompts
 from training.method import Method, cosine_logits, normalize
+from training.settings import MethodSettings, precision
 from training.templates import SELECTED_TEMPLATES
 from training.trainer import CLIPTrainer
 
 
-def add_config(cfg: CfgNode) -> None:
-    cfg.TRAINER.ZEROSHOTCLIP = CfgNode()
-    cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp32"  # fp32, amp (autocast) or fp16 (amp, weights in half)
+@dataclass(frozen=True)
+class ZeroshotSettings(MethodSettings):
+    prec: str = precision("fp32")
+
+
+@dataclass(frozen=True)
+class EnsembleSettings(ZeroshotSettings):
+    """own_template: whether the dataset's template is one of the ensemble, as not on ImageNet"""
+
+    own_template: bool = True
+
+    @classmethod
+    def of(cls, cfg: CfgNode, node: str) -> Self:
+        return replace(super().of(cfg, node), own_template=cfg.DATASET.NAME != "ImageNet")
 
 
 class ZeroshotMethod(Method):
-    """`exp(logit_scale) * cos(image, text)` of the frozen CLIP.
+    """`exp(logit_scale) * cos(image, text)` of the frozen CLIP."""
 
-    prompts: one or several sentences for each class; of several, the mean of their normalised
-        features counts
-    """
+    Settings: type[MethodSettings] = ZeroshotSettings
 
-    def __init__(self, clip: FrozenCLIP, *prompts: Prompts):
-        super().__init__(clip, learner=nn.Module())
-        self.prompts = prompts
+    def build_learner(self, classes: int) -> nn.Module:
+        return nn.Module()
+
+    def ensemble(self) -> list[Prompts]:
+        """The prompts of one or several templates."""
+        return [self.prompts]
 
     def text_features(self) -> Tensor:
-        """w (C, E), normalised."""
-        features = [normalize(self.clip.encode_text(prompts)) for prompts in self.prompts]
+        """w (C, E), normalized: of the mean of normalized features."""
+        features = [normalize(self.clip.encode_text(prompts)) for prompts in self.ensemble()]
         return normalize(torch.stack(features).mean(dim=0))
 
     def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
@@ -41,15 +58,29 @@ class ZeroshotMethod(Method):
         return cosine_logits(f, w, self.clip.scale)
 
 
+class EnsembleMethod(ZeroshotMethod):
+    """The same with the mean over several templates."""
+
+    Settings = EnsembleSettings
+    settings: EnsembleSettings
+
+    def __init__(
+        self, settings: EnsembleSettings, clip: FrozenCLIP, classnames: Sequence[str], template: str
+    ):
+        super().__init__(settings, clip, classnames, template)
+        self.selected = [clip.prompts(classnames, each) for each in SELECTED_TEMPLATES]
+
+    def ensemble(self) -> list[Prompts]:
+        return [*self.selected, self.prompts] if self.settings.own_template else self.selected
+
+
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(CLIPTrainer):
     node = "ZEROSHOTCLIP"
+    Method: type[ZeroshotMethod] = ZeroshotMethod
     needs_layers = False
 
-    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> ZeroshotMethod:
-        return ZeroshotMethod(clip, prompts)
-
-    def train(self) -> None:
+    def train(self) -> None:  # type: ignore[override]
         """There is nothing to train: tests."""
         with torch.no_grad():
             self.test()
@@ -57,9 +88,6 @@ class ZeroshotCLIP(CLIPTrainer):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP2(ZeroshotCLIP):
-    """Seven sentences that were chosen on ImageNet, and the data set's own on other data sets."""
+    """Seven templates that were chosen on ImageNet, and the dataset's own on other datasets."""
 
-    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> ZeroshotMethod:
-        selected = [clip.prompts(self.classnames, t) for t in SELECTED_TEMPLATES]
-        own = [] if self.cfg.DATASET.NAME == "ImageNet" else [prompts]
-        return ZeroshotMethod(clip, *selected, *own)
+    Method = EnsembleMethod

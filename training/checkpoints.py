@@ -2,16 +2,21 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.utils import load_checkpoint
 from frozen_clip.finite import check_finite
-from training.published import trainers_of
+from training.method import Method
+from training.published import CLIP, Published, trainers_of
+from training.settings import MethodSettings
 
 BEST = "model-best.pth.tar"  # of the epoch that was best on the validation images
+# What a backbone that does not say it was said to be.
+FACTS = ("MODEL.BACKBONE.ACTIVATION", "MODEL.BACKBONE.HEADS")
 MOST_LINES = 12  # of what disagrees; a file of another kind disagrees in hundreds
 
 
@@ -66,7 +71,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return plain_tensors(content["state_dict"], path)
 
 
-def plain_tensors(state: dict, path: Path) -> dict[str, Tensor]:
+def plain_tensors(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
     """The state, or ValueError unless it is names and dense tensors, as large as they say."""
     for key, value in state.items():
         dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
@@ -78,8 +83,16 @@ def plain_tensors(state: dict, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def check_settings(cfg: CfgNode, trained: dict, keys: list[str], path: Path) -> None:
-    """ValueError when one of `keys` differs from the config that `path` was trained with."""
+def check_settings(
+    cfg: CfgNode, trained: dict[str, Any], settings: MethodSettings, path: Path
+) -> None:
+    """ValueError where the config that `path` was trained with has another backbone, or another
+    value of a key that its tensors come from."""
+    keys = [
+        "MODEL.BACKBONE.NAME",
+        *(settings.key(k.name) for k in settings.config_keys() if k.fixed),
+    ]
+    keys += [k for k in FACTS if lookup(cfg, k) and lookup(trained, k)]
     differ = []
     for key in keys:
         now, then = lookup(cfg, key), lookup(trained, key)
@@ -90,7 +103,7 @@ def check_settings(cfg: CfgNode, trained: dict, keys: list[str], path: Path) -> 
         raise ValueError(f"{path} was trained with another config:\n{lines}")
 
 
-def lookup(tree: dict, dotted: str) -> object:
+def lookup(tree: Any, dotted: str) -> Any:
     for part in dotted.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
@@ -100,13 +113,11 @@ def _quoted(value: object) -> str:
     return f'"{value}"' if isinstance(value, list | tuple) else str(value)
 
 
-def load_strictly(
-    learner: nn.Module, state: dict[str, Tensor], path: Path, axes: dict[str, list[str]]
+def load_learner(
+    method: Method, state: dict[str, Tensor], path: Path, published: Published
 ) -> None:
-    """Load all of `state` into all of `learner`, or raise ValueError naming what disagrees.
-
-    axes: for each tensor the config keys that set its shape, as far as they are known
-    """
+    """Load all of `state` into all of the learner, or raise ValueError naming what disagrees."""
+    learner, axes = method.learner, _keys_of_axes(method, published)
     own = learner.state_dict()
     wrong = [f"  {key} is missing" for key in sorted(own.keys() - state.keys())]
     wrong += [
@@ -131,6 +142,14 @@ def load_strictly(
         raise ValueError(f"{path} does not fit the learner of this config: {error}") from error
     advice = "Take another epoch (--load-epoch), get the file again, or train again"
     check_finite(learner.state_dict(), path, advice)
+
+
+def _keys_of_axes(method: Method, published: Published) -> dict[str, list[str]]:
+    """For each tensor of the learner the config keys that set its shape, as far as known."""
+    return {
+        name: ["MODEL.BACKBONE.NAME" if k == CLIP else method.settings.key(k) for k in tensor.axes]
+        for name, tensor in published.maps[0].tensors.items()
+    }
 
 
 def _shapes(name: str, theirs: Tensor, ours: Tensor, keys: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from yacs.config import CfgNode
@@ -9,10 +10,10 @@ from yacs.config import CfgNode
 from common.config_files import read_config
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, features_only
+from training.settings import MethodSettings
 
 SETTINGS = Path(__file__).parents[1] / "configs" / "trainers"
 
-PRECISIONS = ("fp32", "amp", "fp16")
 TASKS = {
     "B2N": "base-to-new",
     "FS": "few-shot",
@@ -25,17 +26,18 @@ def cuda_is_used(cfg: CfgNode) -> bool:
     return asked and cfg.USE_CUDA and torch.cuda.is_available()
 
 
-def check_precision(precision: str, node: str, cuda: bool) -> None:
-    """ValueError for a precision that does not exist, or not on this device."""
-    if precision not in PRECISIONS:
+def check_config(cfg: CfgNode, trainer: Any) -> None:
+    """ValueError for what is wrong in the config of a trainer, as far as CLIP need not be there."""
+    settings = trainer.settings_of(cfg)
+    if settings.prec == "fp16" and not cuda_is_used(cfg):
         raise ValueError(
-            f"TRAINER.{node}.PREC is {precision!r}; allowed are {', '.join(PRECISIONS)}"
-        )
-    if precision == "fp16" and not cuda:
-        raise ValueError(
-            f"TRAINER.{node}.PREC fp16 needs a CUDA device, and none is in use; "
+            f"{settings.key('PREC')} fp16 needs a CUDA device, and none is in use; "
             "elsewhere take amp (bfloat16 autocast) or fp32"
         )
+    check_task(cfg.TASK, required=trainer.needs_task, trainer=cfg.TRAINER.NAME)
+    check_tensors(cfg)
+    check_layers(cfg.MODEL.BACKBONE.NAME, trainer)
+    check_per_dataset(cfg, trainer)
 
 
 def check_task(task: str, required: bool, trainer: str) -> None:
@@ -89,7 +91,7 @@ def check_preprocessing(node: CfgNode, clip: FrozenCLIP) -> None:
     )
 
 
-def _quoted(value: object) -> str:
+def _quoted(value: Any) -> str:
     return value if isinstance(value, str) else f'"{list(value)}"'
 
 
@@ -130,11 +132,18 @@ def _value(cfg: CfgNode, dotted: str) -> object:
 
 
 def check_template(template: str, key: str, clip: FrozenCLIP) -> None:
-    """ValueError for a sentence without one place for a class name, or with no room for one."""
+    """ValueError for a template without one place for a class name, or with no room for one."""
     try:
         clip.prompts(["X"], template)
     except ValueError as error:
         raise ValueError(f"{key} is {template!r:.80}: {error}") from error
+
+
+def check_clip(cfg: CfgNode, settings: MethodSettings, clip: FrozenCLIP) -> None:
+    """ValueError where the config does not fit this CLIP."""
+    if cfg.DATASET.TEMPLATE:
+        check_template(cfg.DATASET.TEMPLATE, "DATASET.TEMPLATE", clip)
+    settings.check(clip)
 
 
 def check_classes(names: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ kernels. The first batch is computed both ways, and a compiler that changes a nu
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,11 +62,12 @@ class CompiledStep:
                     f"the {name} of the first batch is infinite or NaN, compiled or not. Set "
                     "PREC to fp32, or train with TRAIN.COMPILE False to see which"
                 )
-            error = (got - expected[name]).abs().max() / expected[name].abs().max().clamp(min=1e-6)
-            if not error <= self.tolerance:
+            largest = expected[name].abs().max().clamp(min=1e-6)
+            off = (got - expected[name]).abs().max() / largest
+            if not off <= self.tolerance:
                 raise ValueError(
                     f"TRAIN.COMPILE: the compiled step's {name} differs from the uncompiled "
-                    f"one's by {error:.1e} of its size; at most {self.tolerance:.0e} is rounding. "
+                    f"one's by {off:.1e} of its size; at most {self.tolerance:.0e} is rounding. "
                     f"PyTorch {torch.__version__} miscompiles it: train with TRAIN.COMPILE False"
                 )
 
@@ -73,7 +75,8 @@ class CompiledStep:
         """Loss terms and gradients of a step, which leaves the learner as it was."""
         terms, _ = step(images, labels)
         named = dict(self.learner.named_parameters())
-        gradients = torch.autograd.grad(sum(terms.values()), list(named.values()))
+        total: Any = sum(terms.values())
+        gradients = torch.autograd.grad(total, list(named.values()))
         losses = {name: term.detach().float() for name, term in terms.items()}
         found = zip(named, gradients, strict=True)
         return losses | {f"gradient of {name}": value.clone() for name, value in found}

@@ -5,14 +5,23 @@ text. The learned words are vectors put over placeholders in the input (`Context
 that prompt deeper layers put fresh vectors in the same places there.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from frozen_clip import Edits, FrozenCLIP, insert, overwrite
 from frozen_clip.prompts import token_counts, tokenize
 from training.checks import check_template
+from training.settings import MethodSettings, any_value, whole
 
 MOST_WORDS = 4  # CTX_INIT is for so many learned words at most, in MaPLe and its descendants
+N_CTX = whole(1, 75)  # a prompt of CLIP has 77 tokens
+DEEP_INIT = (
+    "what the prompts say; the text tokens of the input start as its first {} words, the rest "
+    f"stays. Empty, or more than {MOST_WORDS} tokens: they start at random"
+)
+DEPTH = any_value("a number of layers of the tower, counted from the input")
 
 
 class Context:
@@ -39,7 +48,7 @@ class Context:
 
     @property
     def template(self) -> str:
-        """The sentence, with placeholders where learned words have no start in `words`."""
+        """The template, with placeholders where learned words have no start in `words`."""
         return f"{self.words or ' '.join(['X'] * self.count)} {{}}."
 
     def check(self, clip: FrozenCLIP) -> None:
@@ -52,6 +61,28 @@ class Context:
             return 0.02 * torch.randn(self.count, clip.text.width)
         ids_K = tokenize([self.words])[0, 1 : 1 + self.count]
         return clip.text.words(ids_K.to(clip.device)).float().cpu()
+
+
+def deep_context(words: str, count: int) -> Context:
+    """The context of the methods that prompt deeper layers, too; it starts at random if it is
+    longer than MOST_WORDS."""
+    return Context(words if count <= MOST_WORDS else "", count)
+
+
+@dataclass(frozen=True)
+class ContextSettings(MethodSettings):
+    """Settings of a method whose template is its context."""
+
+    @property
+    def context(self) -> Context:
+        raise NotImplementedError
+
+    @property
+    def template(self) -> str:
+        return self.context.template
+
+    def check(self, clip: FrozenCLIP) -> None:
+        self.context.check(clip)
 
 
 def text_edits(tokens_JKD: Tensor) -> Edits:

@@ -1,5 +1,6 @@
 """What a method is: its maths around a frozen CLIP, and the two formulas that all share."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frozen_clip import FrozenCLIP
+from training.settings import MethodSettings
 
 
 def normalize(x: Tensor) -> Tensor:
@@ -15,7 +17,7 @@ def normalize(x: Tensor) -> Tensor:
 
 
 def cosine_logits(f: Tensor, w: Tensor, scale: Tensor | float) -> Tensor:
-    """`scale * cos` of normalised features (N, E) and (C, E), in float32: (N, C)."""
+    """`scale * cos` of normalized features (N, E) and (C, E), in float32: (N, C)."""
     with torch.autocast(f.device.type, enabled=False):
         return scale * f @ w.mT
 
@@ -23,23 +25,44 @@ def cosine_logits(f: Tensor, w: Tensor, scale: Tensor | float) -> Tensor:
 class Method(nn.Module):
     """A method's maths around a frozen CLIP; `learner` owns every trained parameter.
 
-    To be given by a method: `text_features()`, constants of the weights (C, E), or None where
-    they depend on the image; and `classify(images, w, seen)`, logits (N, C) given those, where
-    `seen` says whether the classes are those of training. One that trains on more than the
-    cross-entropy of its answer also gives the three methods below.
+    To be given by a method: `Settings` and `Learner`; `text_features()`, constants of the weights
+    (C, E), or None where they depend on the image; and `classify(images, w, seen)`, logits (N, C)
+    given those, where `seen` says whether the classes are those of training. One that trains on
+    more than the cross-entropy of its logits also gives the three methods below it.
+
+    settings: what the config says; its own template, if it has one, goes before `template`
+    classnames: C of them, in the order of their labels
     """
 
-    def __init__(self, clip: FrozenCLIP, learner: nn.Module):
+    Settings: type[MethodSettings] = MethodSettings
+    Learner: Callable[..., nn.Module]  # of settings and CLIP
+    learner: Any
+
+    def __init__(
+        self, settings: Any, clip: FrozenCLIP, classnames: Sequence[str], template: str = "{}"
+    ):
         super().__init__()
-        self.clip = clip
-        self.learner = learner
+        settings.check(clip)
+        self.settings, self.clip = settings, clip
+        self.prompts = clip.prompts(classnames, settings.template or template)
+        self.learner = self.build_learner(len(classnames))
+
+    def build_learner(self, classes: int) -> nn.Module:
+        """What is trained, as it starts: the only draw from torch's generator."""
+        return self.Learner(self.settings, self.clip)
+
+    def text_features(self) -> Tensor | None:
+        raise NotImplementedError
+
+    def classify(self, images: Tensor, w: Any, seen: bool) -> Tensor:
+        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Any:
-        """The outputs of a training step on normalised images (N, 3, H, W)."""
+        """The outputs of a training step on normalized images (N, 3, H, W)."""
         return self.classify(images, self.text_features(), seen=True)
 
     def losses(self, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
-        """Named terms, whose sum is minimised."""
+        """Named terms, whose sum is minimized."""
         return {"ce": F.cross_entropy(outputs, labels)}
 
     def training_logits(self, outputs: Any) -> Tensor:

@@ -1,33 +1,34 @@
-"""Public checkpoints: the names that a method's published code gives to what is learned.
+"""Checkpoints of the published code: the names that it gives to what is learned.
 
-Their files hold the whole of CLIP beside it, and what can be computed again. Only what a
-method's table names is read; the same table writes them.
+Its files hold the whole of CLIP beside it, and what can be computed again. Only what a method's
+key map names is read; the same map writes them. The maps are data: `published/<Trainer>.yaml`
+beside the trainer's file, explained in `trainers/published/MMRL.yaml`.
 """
 
+import inspect
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import count, islice, takewhile
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from common.safe_yaml import read_yaml
 from dassl.engine import TRAINER_REGISTRY
 
 State = dict[str, Tensor]
+CLIP = "CLIP"  # in place of a key: the backbone sets the length of an axis
 
 
-class PublicTensor(NamedTuple):
-    """Where a learner's tensor is in a public checkpoint.
-
-    name: its name; with {}, one name for each layer, and the tensor is the stack of them
-    axes: for each axis the key of the config node that sets its length, '' where CLIP does
-    first: the name of the first layer, where that is another
-    start: what stands for {} in the layer after that, or in the first
-    """
+class PublishedTensor(NamedTuple):
+    """Where a learner's tensor is in a published checkpoint: see the YAML files."""
 
     name: str
-    axes: tuple[str, ...]
+    axes: tuple[str, ...] = ()
     first: str = ""
     start: int = 0
 
@@ -42,57 +43,101 @@ class PublicTensor(NamedTuple):
         return "{}" in self.name
 
 
-class PublicNames:
-    """A learner's tensors, by the names used here, and where a public checkpoint has them.
+@dataclass(frozen=True)
+class KeyMap:
+    """A learner's tensors, by the names used here, and where a published checkpoint has them.
 
-    root: the part of the public model that is saved alone; its files leave out this beginning
-        of all names
+    root: the part of the published model that is saved alone; its files leave out this
+        beginning of all names
     without: what a file must not have, since more would have been learned then
     """
 
-    def __init__(
-        self,
-        tensors: dict[str, PublicTensor],
-        root: str = "",
-        without: tuple[PublicTensor, ...] = (),
-    ):
-        self.tensors = tensors
-        self.root = root
-        self.without = without
+    tensors: dict[str, PublishedTensor] = field(default_factory=dict)
+    root: str = ""
+    without: tuple[PublishedTensor, ...] = ()
 
     def found_in(self, state: State) -> set[str]:
-        """The public names that are read; none unless every tensor of the learner is there."""
+        """The published names that are read; none unless every tensor of the learner is there."""
         whole = self._whole(state)
         if any(next(tensor.names()) in whole for tensor in self.without):
             return set()
         found = [list(takewhile(whole.__contains__, t.names())) for t in self.tensors.values()]
         return {name for names in found for name in names} if all(found) else set()
 
-    def from_public(self, state: State) -> State:
-        """The learner's tensors in a public checkpoint, under the names used here."""
+    def is_ours(self, state: State) -> bool:
+        """Whether these are the learner's tensors under the names used here."""
+        return without_module(state).keys() == self.tensors.keys()
+
+    def from_published(self, state: State) -> State:
+        """The learner's tensors in a published checkpoint, under the names used here."""
         whole, ours = self._whole(state), {}
         for name, tensor in self.tensors.items():
             layers = [whole[key] for key in takewhile(whole.__contains__, tensor.names())]
             ours[name] = torch.stack(layers) if tensor.stacked else layers[0]
         return ours
 
-    def to_public(self, state: State) -> State:
+    def to_published(self, state: State) -> State:
         """The inverse: what the published code reads as its own."""
-        public = {}
+        published: State = {}
         for name, tensor in self.tensors.items():
-            layers = state[name] if tensor.stacked else [state[name]]
+            layers = list(state[name]) if tensor.stacked else [state[name]]
             names = (key.removeprefix(self.root) for key in islice(tensor.names(), len(layers)))
-            public |= zip(names, layers, strict=True)
-        return public
+            published |= zip(names, layers, strict=True)
+        return published
 
     def own_names(self, state: State) -> State:
         """A checkpoint's tensors under the names used here, whichever it has."""
-        return self.from_public(state) if self.found_in(state) else without_module(state)
+        return self.from_published(state) if self.found_in(state) else without_module(state)
 
     def _whole(self, state: State) -> State:
-        """The state as if the whole public model had been saved."""
+        """The state as if the whole published model had been saved."""
         plain = without_module(state)
         return {self.root + key.removeprefix(self.root): value for key, value in plain.items()}
+
+
+class Published(NamedTuple):
+    """What a trainer's YAML file says.
+
+    maps: of the whole learner, and of one that lacks the optional tensors
+    directory: that of the published code's checkpoints, where it is another
+    """
+
+    maps: tuple[KeyMap, ...] = (KeyMap(),)
+    directory: str = ""
+
+    def own_names(self, state: State) -> State:
+        """A checkpoint's tensors under the names used here, whichever it has."""
+        return self.map_of(state).own_names(state)
+
+    def map_of(self, state: State) -> KeyMap:
+        """The map of the learner that a checkpoint holds; the first if it holds none."""
+        fits = (each for each in self.maps if each.found_in(state) or each.is_ours(state))
+        return next(fits, self.maps[0])
+
+
+def published(trainer: type) -> Published:
+    """What is known of the checkpoints of a trainer's published code, or of its parent's."""
+    for cls in trainer.__mro__:
+        if not hasattr(cls, "Method"):  # the engine's
+            break
+        file = Path(inspect.getfile(cls)).parent / "published" / f"{cls.__name__}.yaml"
+        if file.is_file():
+            return _read(file)
+    return Published()
+
+
+@cache
+def _read(file: Path) -> Published:
+    tree = read_yaml(file)
+    tensors = {
+        name: PublishedTensor(**{**entry, "axes": tuple(entry["axes"])})
+        for name, entry in tree["tensors"].items()
+    }
+    maps = [KeyMap(tensors, tree.get("root", ""))]
+    if optional := tree.get("optional"):
+        some = {name: tensor for name, tensor in tensors.items() if name not in optional}
+        maps.append(KeyMap(some, maps[0].root, tuple(tensors[name] for name in optional)))
+    return Published(tuple(maps), tree.get("directory", ""))
 
 
 def without_module(state: State) -> State:
@@ -100,26 +145,16 @@ def without_module(state: State) -> State:
     return {re.sub(r"(^|\.)module\.", r"\1", key): value for key, value in state.items()}
 
 
-def public_names(trainer: type, state: State) -> PublicNames:
-    """Those of a trainer's `PublicNames` whose learner a checkpoint holds; the first if none's."""
-    for public in (trainer.public, *trainer.public_variants):
-        if public.found_in(state) or without_module(state).keys() == public.tensors.keys():
-            return public
-    return trainer.public
-
-
 def trainers_of(state: State) -> list[str]:
-    """The registered trainers whose learner a checkpoint holds, public or ours.
+    """The registered trainers whose learner a checkpoint holds, published or ours.
 
     One that would read only part of what another reads is not meant.
     """
     read = {}
     for name in sorted(TRAINER_REGISTRY.registered_names()):
-        trainer = TRAINER_REGISTRY.get(name)
-        public = public_names(trainer, state) if hasattr(trainer, "public_variants") else None
-        if public is not None and public.tensors:
-            is_ours = without_module(state).keys() == public.tensors.keys()
-            read[name] = public.found_in(state) or (set(public.tensors) if is_ours else set())
+        own = published(TRAINER_REGISTRY.get(name)).map_of(state)
+        if own.tensors:
+            read[name] = own.found_in(state) or (set(own.tensors) if own.is_ours(state) else set())
     return [
         name for name, own in read.items() if own and not any(own < more for more in read.values())
     ]

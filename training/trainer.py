@@ -1,74 +1,64 @@
-"""What all trainers share: a frozen CLIP, autocast, the optimiser step, files, tests.
+"""What all trainers share: a frozen CLIP, autocast, the optimizer step, files, tests.
 
-A trainer names its config node and its learner's file, and builds a `Method`; everything
+A trainer names its config node, its `Method` and the directory of its checkpoints; everything
 about devices, precision and checkpoints is here and nowhere else.
 """
 
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-import frozen_clip
 from common.safe_yaml import read_yaml
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, set_random_seed
-from frozen_clip import FrozenCLIP, Prompts
-from frozen_clip.finite import is_finite
-from frozen_clip.prompts import warn_of_equal
+from training import build
 from training.adaptive_batch import LargestParts
-from training.checkpoints import (
-    check_settings,
-    find_checkpoint,
-    load_strictly,
-    lookup,
-    read_checkpoint,
-)
-from training.checks import (
-    check_classes,
-    check_layers,
-    check_per_dataset,
-    check_precision,
-    check_preprocessing,
-    check_task,
-    check_template,
-    check_tensors,
-    cuda_is_used,
-)
+from training.checkpoints import check_settings, find_checkpoint, load_learner, read_checkpoint
+from training.checks import check_classes, check_clip, check_config
 from training.method import Method
-from training.precision import describe, half_of
-from training.published import PublicNames
+from training.precision import Precision
+from training.published import published
+from training.settings import MethodSettings
 from training.templates import template_of
-
-# What a backbone that does not say it was said to be.
-FACTS = ("MODEL.BACKBONE.ACTIVATION", "MODEL.BACKBONE.HEADS")
 
 
 class CLIPTrainer(TrainerX):
     """A Dassl trainer around a `Method`."""
 
+    Method: type[Method]
     node: str  # the config node, TRAINER.<node>
-    model_name: str = ""  # the folder of its checkpoints; empty if nothing is learned
-    public_folder: str = ""  # that of the published code, where it is another
-    shape_keys: tuple[str, ...] = ()  # keys of the node that a checkpoint must agree with
-    needs_task = False  # whether who answers depends on TASK
+    alias: str = ""  # another name of the node
+    model_name: str = ""  # the directory of its checkpoints; empty if nothing is learned
+    needs_task = False  # whether the logits depend on TASK
     needs_layers = True  # False: image and text features are enough, of any backbone of open_clip
-    public = PublicNames({})  # the learner's tensors, and where public checkpoints have them
-    public_variants: tuple[PublicNames, ...] = ()  # the same of learners that lack some
 
-    def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> Method:
-        raise NotImplementedError
+    @classmethod
+    def add_config(cls, cfg: CfgNode) -> None:
+        """Add the config node to TRAINER, where this class brings one."""
+        if "node" in vars(cls):
+            cfg.TRAINER[cls.node] = cls.Method.Settings.config_node()
+        if "alias" in vars(cls):
+            cfg.TRAINER[cls.alias] = cfg.TRAINER[cls.node]
 
-    @property
-    def settings(self) -> CfgNode:
-        return self.cfg.TRAINER[self.node]
+    @classmethod
+    def settings_of(cls, cfg: CfgNode) -> MethodSettings:
+        """The method's settings in a config; ValueError for values that are not allowed."""
+        return cls.Method.Settings.of(cfg, cls.node)
+
+    @cached_property
+    def settings(self) -> Any:
+        return self.settings_of(self.cfg)
 
     @property
     def classnames(self) -> list[str]:
@@ -77,67 +67,32 @@ class CLIPTrainer(TrainerX):
 
     @property
     def template(self) -> str:
-        """The sentence of the prompts that `build_method` gets."""
-        return template_of(self.dm.dataset, self.cfg)
+        """The template of the prompts: the method's own, or the dataset's."""
+        return self.settings.template or template_of(self.dm.dataset, self.cfg)
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        check_precision(cfg.TRAINER[self.node].PREC, self.node, cuda=cuda_is_used(cfg))
-        check_task(cfg.TASK, required=self.needs_task, trainer=cfg.TRAINER.NAME)
-        check_tensors(cfg)
-        check_layers(cfg.MODEL.BACKBONE.NAME, type(self))
-        check_per_dataset(cfg, type(self))
+        check_config(cfg, type(self))
 
     # Building
 
     def build_data_loader(self) -> None:
         """CLIP comes first: what does not go with it is refused before any data is read."""
-        self.clip = self.load_clip()
-        self.check_learner(self.clip)
+        self.clip = build.load_clip(self.cfg, self.precision)
+        check_clip(self.cfg, self.settings, self.clip)
         super().build_data_loader()
         check_classes(self.classnames)
-
-    def check_learner(self, clip: FrozenCLIP) -> None:
-        """ValueError where the settings of the method do not fit this CLIP."""
-        if self.cfg.DATASET.TEMPLATE:
-            check_template(self.cfg.DATASET.TEMPLATE, "DATASET.TEMPLATE", clip)
 
     def build_model(self) -> None:
         if self.cfg.SEED >= 0:  # so that the learner starts alike, whatever came before
             set_random_seed(self.cfg.SEED)
-        self.method = self.method_around(self.clip)
+        self.method = build.build_method(
+            *(self.Method, self.settings, self.clip, self.classnames, self.template),
+            self.precision,
+        )
         self.source = (self.cfg.DATASET.NAME, self.cfg.DATASET.PATH)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._scales())
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scales_loss)
         if self.model_name:
             self._register_learner()
-
-    def load_clip(self) -> FrozenCLIP:
-        """The config's CLIP; ValueError if its pictures are not those of the config."""
-        backbone, precision = self.cfg.MODEL.BACKBONE, self.settings.PREC
-        dtype = torch.float16 if precision == "fp16" else torch.float32
-        matmul_dtype = self.half if precision == "amp" else None
-        if precision == "amp":
-            print(describe(self.device))
-        print(f"Loading CLIP (backbone: {backbone.NAME})")
-        clip = frozen_clip.load(
-            *(backbone.NAME, self.device, dtype),
-            matmul_dtype=matmul_dtype,
-            activation=backbone.get("ACTIVATION", ""),  # another train.py does not have it
-            heads=backbone.get("HEADS", []),
-        )
-        check_preprocessing(self.cfg.INPUT, clip)
-        return clip
-
-    def method_around(self, clip: FrozenCLIP) -> Method:
-        """The method for the classes of this run, its learner as it starts."""
-        with self.autocast():
-            return self.build_method(clip, self.class_prompts(clip)).to(self.device)
-
-    def class_prompts(self, clip: FrozenCLIP) -> Prompts:
-        """The prompts of this run's classes, with a warning of classes that have the same one."""
-        prompts = clip.prompts(self.classnames, self.template)
-        if not getattr(self.settings, "CSC", False):  # words learned for each class differ
-            warn_of_equal(prompts.ids_CL, self.classnames)
-        return prompts
 
     def _register_learner(self) -> None:
         learner = self.method.learner
@@ -149,20 +104,16 @@ class CLIPTrainer(TrainerX):
         if self.cfg.TRAIN.COMPILE:
             from training.compiled import CompiledStep  # late: the compiler is slow to import
 
-            precision = torch.float32 if self.settings.PREC == "fp32" else self.half
-            self.step = CompiledStep(self.plain_step, learner, precision)
-
-    def _scales(self) -> bool:
-        return self.half == torch.float16 and self.settings.PREC != "fp32"
+            self.step = CompiledStep(self.plain_step, learner, self.precision.computed)
 
     @property
-    def half(self) -> torch.dtype:
-        """The half precision of this device: float16 on CUDA, bfloat16 elsewhere."""
-        return half_of(self.device)
+    def precision(self) -> Precision:
+        """PREC on this run's device."""
+        return Precision(self.settings.prec, self.device)
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[None]:
         """Half precision where PREC asks for it."""
-        return torch.autocast(self.device.type, self.half, enabled=self.settings.PREC != "fp32")
+        return self.precision.autocast()
 
     # Training
 
@@ -201,9 +152,7 @@ class CLIPTrainer(TrainerX):
     @property
     def seen(self) -> bool:
         """Whether the classes of this run are those that the learner was trained on."""
-        if self.cfg.TASK == "CD":
-            return (self.cfg.DATASET.NAME, self.cfg.DATASET.PATH) == self.source
-        return self.cfg.DATASET.SUBSAMPLE_CLASSES != "new"
+        return build.are_seen(self.cfg, self.source)
 
     @torch.inference_mode()
     def test(self, split: str | None = None) -> float:
@@ -239,32 +188,13 @@ class CLIPTrainer(TrainerX):
         return results["accuracy"]
 
     def text_features(self) -> Tensor | None:
-        """The method's text features (C, E) of this run's classes; None if they are an image's.
-
-        Raises FloatingPointError that names the classes where they are infinite or NaN.
-        """
-        with self.autocast():
-            w = self.method.text_features()
-        if w is not None and not is_finite(w):
-            bad = (~w.isfinite()).any(dim=1).tolist()
-            names = [name for name, is_bad in zip(self.classnames, bad, strict=True) if is_bad]
-            raise FloatingPointError(
-                f"the text features of {len(names)} of {len(bad)} classes are infinite or NaN "
-                f"({', '.join(names[:3])}), so there is no result. {self.remedy}"
-            )
-        return w
+        """The method's text features (C, E) of this run's classes; None if they are an image's."""
+        return build.text_features(self.method, self.classnames, self.precision, self.remedy)
 
     @property
     def remedy(self) -> str:
         """What to do where a computed value is infinite or NaN."""
-        if self.settings.PREC != "fp32":
-            return f"Half precision may be too narrow: set {self.precision_key} to fp32"
-        learned = "another epoch (--load-epoch), or train again with a lower OPTIM.LR"
-        return f"PREC is fp32 already: take {learned if self.model_name else 'another --backbone'}"
-
-    @property
-    def precision_key(self) -> str:
-        return f"TRAINER.{self.node}.PREC"
+        return self.precision.remedy(self.settings.key("PREC"), learns=bool(self.model_name))
 
     def _batches(self, loader: Iterable, desc: str) -> Iterable[tuple[dict, Callable]]:
         """Batches, and what makes of this process's answers those to the whole batch."""
@@ -274,7 +204,7 @@ class CLIPTrainer(TrainerX):
         return ((batch, lambda answers: answers) for batch in bar)
 
     def model_inference(self, images: Tensor) -> Tensor:
-        """Logits (N, C) of normalised images (N, 3, H, W) on the trainer's device."""
+        """Logits (N, C) of normalized images (N, 3, H, W) on the trainer's device."""
         with self.autocast():
             return self.method.classify(images, self.method.text_features(), self.seen)
 
@@ -290,30 +220,32 @@ class CLIPTrainer(TrainerX):
         if not self.model_name:
             return
         best = self.cfg.TEST.FINAL_MODEL == "best_val"
-        path = find_checkpoint(Path(directory), self.model_name, epoch, best, self.public_folder)
+        theirs = published(type(self)).directory
+        path = find_checkpoint(Path(directory), self.model_name, epoch, best, theirs)
         trained = self._trained_config(Path(directory))
         if trained:
-            keys = ["MODEL.BACKBONE.NAME", *(f"TRAINER.{self.node}.{k}" for k in self.shape_keys)]
-            keys += [k for k in FACTS if lookup(self.cfg, k) and lookup(trained, k)]
-            check_settings(self.cfg, trained, keys, path)
+            check_settings(self.cfg, trained, self.settings, path)
         source = trained.get("DATASET")
         source = source if isinstance(source, dict) else {}
         path_there = os.path.expanduser(str(source.get("PATH", "")))  # older runs kept the ~
         self.source = (source.get("NAME", "ImageNet"), path_there)
-        state = self.public.own_names(read_checkpoint(path))
-        load_strictly(self.method.learner, state, path, self._keys_of_axes())
+        state = published(type(self)).own_names(read_checkpoint(path))
+        load_learner(self.method, state, path, published(type(self)))
         self.checkpoint = path
         print(f"Loaded {path}")
 
-    def _keys_of_axes(self) -> dict[str, list[str]]:
-        """For each tensor of the learner the config keys that set its shape, axis by axis."""
-        return {
-            name: [f"TRAINER.{self.node}.{k}" if k else "MODEL.BACKBONE.NAME" for k in tensor.axes]
-            for name, tensor in self.public.tensors.items()
-        }
-
     @staticmethod
-    def _trained_config(directory: Path) -> dict:
+    def _trained_config(directory: Path) -> dict[str, Any]:
         """The config that a run was trained with; empty if it left none."""
         file = directory / "config.yaml"
         return read_yaml(file) if file.is_file() else {}
+
+
+def add_config(cfg: CfgNode, module: ModuleType) -> None:
+    """Add the config nodes of a module's trainers, and what its own `add_config` adds."""
+    for value in list(vars(module).values()):
+        is_trainer = isinstance(value, type) and issubclass(value, CLIPTrainer)
+        if is_trainer and value.__module__ == module.__name__:
+            value.add_config(cfg)
+    if hasattr(module, "add_config"):
+        module.add_config(cfg)

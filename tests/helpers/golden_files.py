@@ -1,21 +1,25 @@
 """The golden files: the small CLIP they were made with, a method's numbers, comparing with them."""
 
 import json
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from yacs.config import CfgNode
 
+from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP
 from frozen_clip.weights.state_dict import build
+from run.config import default_config
 from training.method import Method
+from training.published import State, published
+from training.settings import MethodSettings
 
 FOLDER = Path(__file__).parents[1] / "golden"
 LOGITS, REST = 1e-4, 1e-5  # tolerances
-Renaming = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def clip_state() -> dict[str, Tensor]:
@@ -53,6 +57,42 @@ class Golden:
         start = f"{prefix}/"
         return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
 
+    @property
+    def trainer(self) -> Any:
+        """The class of the trainer that the file says."""
+        return TRAINER_REGISTRY.get(self.meta["trainer"])
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The values of the method's keys."""
+        given = self.meta.get("options") or {k.upper(): v for k, v in self.meta.items()}
+        names = [each.name for each in self.trainer.Method.Settings.config_keys()]
+        return {name: given[name] for name in names if name in given}
+
+    def settings(self) -> MethodSettings:
+        node = self.trainer.Method.Settings.config_node()
+        node.update(self.options, PREC="fp32")
+        return self.trainer.Method.Settings.of(CfgNode({"TRAINER": {"X": node}}), "X")
+
+    def method(self) -> Method:
+        """The method of the file, as the published code left its parameters."""
+        names, template = self.meta["classnames"], self.meta.get("template", "{}")
+        method = self.trainer.Method(self.settings(), clip(), names, template)
+        method.learner.load_state_dict(self.ours("param"))
+        return method
+
+    def ours(self, group: str) -> State:
+        """The tensors of a group under the learner's own names."""
+        return published(self.trainer).own_names(self.group(group))
+
+
+@cache
+def golden_names() -> list[str]:
+    """Every golden file that holds a method's parameters."""
+    default_config()  # registers the trainers
+    names = sorted(str(file.relative_to(FOLDER)) for file in FOLDER.glob("*/*.npz"))
+    return [name for name in names if Golden(name).group("param")]
+
 
 def assert_close(ours: Tensor, theirs: Tensor, tolerance: float, name: str = "") -> None:
     assert ours.shape == theirs.shape, name
@@ -63,36 +103,3 @@ def total_loss(method: Method, golden: Golden) -> Tensor:
     """The loss of a training forward on the golden batch."""
     outputs = method(golden["in/images"])
     return sum(method.losses(outputs, golden["in/labels"]).values())
-
-
-def check_gradients(method: Method, golden: Golden, from_public: Renaming) -> None:
-    """Every gradient of the loss, and no other, is in the file."""
-    total_loss(method, golden).backward()
-    theirs = from_public(golden.group("grad"))
-    ours = {name: p.grad for name, p in method.learner.named_parameters()}
-    assert ours.keys() == theirs.keys()
-    for name, gradient in ours.items():
-        assert_close(gradient, theirs[name], REST, name)
-
-
-def check_steps(
-    method: Method,
-    golden: Golden,
-    from_public: Renaming,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    """Six steps on the golden batch: each loss, and the parameters after them.
-
-    An evaluation between two steps leaves nothing behind.
-    """
-    for expected in golden["traj/losses"]:
-        with torch.inference_mode():
-            method.classify(golden["in/images"], method.text_features(), seen=True)
-        optimizer.zero_grad()
-        loss = total_loss(method, golden)
-        assert_close(loss, expected, REST)
-        loss.backward()
-        optimizer.step()
-    state = method.learner.state_dict()
-    for name, value in from_public(golden.group("after6")).items():
-        assert_close(state[name], value, REST, name)

@@ -31,8 +31,10 @@ def trainer_names() -> list[str]:
 
 
 def variant(trainer: str, name: str = "small") -> Path:
-    folder = "MMRLPlus" if trainer == "MMRLpp" else trainer
-    return REPO / "configs" / "trainers" / folder / f"{name}.yaml"
+    """The YAML file of a trainer, or that of the one it is built on."""
+    classes = TRAINER_REGISTRY.get(trainer).__mro__
+    files = [REPO / "configs" / "trainers" / cls.__name__ / f"{name}.yaml" for cls in classes]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def write_clips(folder: Path) -> None:

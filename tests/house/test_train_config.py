@@ -72,7 +72,7 @@ def test_per_dataset_tables_are_the_published_ones(dataset, task):
 def test_both_names_of_mmrl_plus_mean_the_same(key, toy, tmp_path):
     for name in ("MMRLPlus", "MMRLpp"):
         trainer = build(command(toy, name, tmp_path, opts=(key, "0.125")))
-        assert trainer.method.beta == 0.125
+        assert trainer.settings.beta == 0.125
 
 
 def test_a_yaml_may_say_mmrlpp(tmp_path):

@@ -1,5 +1,7 @@
 """The benchmark: both sides compute the same, and its table says so."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -16,7 +18,9 @@ CASE = {"method": "MMRL", "precision": "fp32", "classes": 5, "batch": 3, "steps"
 def small(monkeypatch):
     """The worker with a CLIP of a few layers instead of ViT-B/16's size."""
     monkeypatch.setattr(worker, "VIT_B16", (32, 224, 3, 64, 32, 77, 49408, 64, 1, 3))
-    monkeypatch.setattr(worker, "LAYERS", range(2, 4))
+    for name, (cls, settings) in worker.METHODS.items():
+        lower = dataclasses.replace(settings, rep_layers=(2, 3))
+        monkeypatch.setitem(worker.METHODS, name, (cls, lower))
 
 
 @pytest.mark.parametrize("method", ["MMRL", "MMRLPlus"])
@@ -31,10 +35,14 @@ def test_both_sides_agree(method, precision, small):
 
 
 def test_plain_loss_is_the_methods_loss():
-    prompts = CLIP.prompts(["cat", "great white shark", "dog"], "{} texture.")
     images, labels = torch.randn(2, 3, 32, 32), torch.tensor([2, 0])
-    learner = mmrl_plus.SharedRepresentationLearner(CLIP, 2, 4, 16, res_rank=2, proj_rank=3)
-    method = mmrl_plus.MMRLPlusMethod(CLIP, prompts, learner, [1, 3], 0.6, 2.0, beta=0.3)
+    settings = mmrl_plus.MMRLPlusSettings(
+        **{"alpha": 0.6, "reg_weight": 2.0, "n_rep_tokens": 4, "rep_layers": (1, 3), "rep_dim": 16},
+        **{"beta": 0.3, "res_lora_dim": 2, "proj_lora_dim": 3},
+    )
+    names = ["cat", "great white shark", "dog"]
+    method = mmrl_plus.MMRLPlusMethod(settings, CLIP, names, "{} texture.")
+    learner = method.learner
     ours = sum(method.losses(method(images), labels).values())
     slow = reference.mmrl_loss(method, images, labels)
     assert torch.allclose(ours, slow, rtol=1e-5)

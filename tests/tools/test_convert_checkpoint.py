@@ -8,14 +8,15 @@ from safetensors.torch import load_file
 
 import train
 from dassl.engine import TRAINER_REGISTRY
-from tests.helpers.golden_files import Golden
+from tests.helpers.golden_files import Golden, golden_names
 from tests.helpers.toy_run import build, classify, command, trainer_names
-from tests.trainers.test_public_checkpoints import CASES, save_public
+from tests.trainers.test_public_checkpoints import save_public
 from tools import convert_checkpoint
 from tools.convert_checkpoint import convert
+from training.published import published
 
 LEARNERS = [name for name in trainer_names() if TRAINER_REGISTRY.get(name).model_name]
-SAID = {"PromptSRC": "IVLP or PromptSRC", "MMRLPlus": "MMRLPlus or MMRLpp"}  # the same tensors
+SAID = {"PromptSRC": "IVLP or PromptSRC", "MMRLpp": "MMRLPlus or MMRLpp"}  # the same tensors
 
 
 def learned(file) -> dict:
@@ -34,15 +35,15 @@ def refused(capsys, *arguments) -> str:
     return message
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=golden_names())
 def public(request, tmp_path):
     """A public run with golden parameters: its trainer's name, its folder, what is learned."""
-    name, folder = CASES[request.param]
-    state = Golden(f"{request.param}.npz").group("param")
-    root = "prompt_learner." if folder == "prompt_learner" else ""
+    golden = Golden(request.param)
+    state, root = golden.group("param"), published(golden.trainer).maps[0].root
     state = {key.removeprefix(root): value for key, value in state.items()}
     whole = {**state, "prompt_embeddings": torch.zeros(3, 77, 64), "logit_scale": torch.zeros(())}
-    return name, save_public(tmp_path / "public", folder, whole), state
+    folder = golden.trainer.model_name
+    return golden.meta["trainer"], save_public(tmp_path / "public", folder, whole), state
 
 
 def test_public_to_ours_and_back(public, tmp_path):
@@ -51,7 +52,7 @@ def test_public_to_ours_and_back(public, tmp_path):
     said = convert(run, tmp_path / "ours")
     assert f"{SAID.get(name, name)} learned in 5 epochs" in said
     ours = learned(tmp_path / "ours" / place)
-    assert ours.keys() == TRAINER_REGISTRY.get(name).public.tensors.keys()
+    assert ours.keys() == published(TRAINER_REGISTRY.get(name)).maps[0].tensors.keys()
     convert(tmp_path / "ours", tmp_path / "back", to="public", trainer=name)
     assert_same(learned(tmp_path / "back" / place), state)
     convert(run / place, tmp_path / "learner.safetensors", trainer=name)

@@ -8,7 +8,6 @@ from frozen_clip import FrozenCLIP, insert, overwrite, reference
 from frozen_clip.prompts import token_counts, tokenize
 from tests.frozen_clip.test_frozen_clip import WORDS, assert_same
 from trainers import cocoop, coop, ivlp, maple, vpt
-from training.learned_context import Context
 from training.method import normalize
 
 MODEL = reference.random_clip(vision_width=128, embed=48, layers=(3, 4))
@@ -35,22 +34,18 @@ def coop_by_hand(context, position: str) -> torch.Tensor:
 @pytest.mark.parametrize("class_specific", [False, True])
 @pytest.mark.parametrize("init", ["", "a photo of a"])
 def test_coop_places_its_context_around_the_name(position, class_specific, init):
-    context = Context(init) if init else Context(count=3)
-    learner = coop.ContextLearner(CLIP, context, len(WORDS) if class_specific else None)
-    prompts, rows = CLIP.prompts(WORDS, context.template), None
-    before = coop.words_before_name(position, context.count)
-    if class_specific or position != "end":
-        prompts, rows = coop.in_suffixes(prompts, WORDS, context.count, before)
+    settings = coop.CoOpSettings(
+        n_ctx=3, ctx_init=init, csc=class_specific, class_token_position=position
+    )
+    method = coop.CoOpMethod(settings, CLIP, WORDS)
     with torch.no_grad():
-        learner.context += 0.1 * torch.randn_like(learner.context)
-    w = coop.CoOpMethod(CLIP, prompts, learner, rows).text_features()
-    assert_same(w, normalize(coop_by_hand(learner.context, position)))
+        method.learner.context += 0.1 * torch.randn_like(method.learner.context)
+    w = method.text_features()
+    assert_same(w, normalize(coop_by_hand(method.learner.context, position)))
 
 
 def test_cocoop_in_pieces_is_the_same(monkeypatch):
-    context = Context(count=2)
-    learner = cocoop.ConditionalContextLearner(CLIP, context)
-    method = cocoop.CoCoOpMethod(CLIP, CLIP.prompts(WORDS, context.template), learner)
+    method = cocoop.CoCoOpMethod(coop.LearnedWords(n_ctx=2), CLIP, WORDS)
     images = torch.randn(5, 3, 32, 32)
     whole = method(images)
     monkeypatch.setattr(cocoop, "MOST_PROMPTS", 2 * len(WORDS) + 1)
@@ -73,32 +68,32 @@ def deep(tokens, first, at):
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize(("words", "count"), [("", 5), ("a photo of a", 2)])
 def test_maple_equals_plain(layers, words, count):
-    context = Context(words, count)
-    prompts = CLIP.prompts(WORDS, context.template)
-    learner = maple.CoupledPrompts(CLIP, context, layers)
+    method = maple.MaPLeMethod(maple.MaPLeSettings("fp32", count, words, layers), CLIP, WORDS)
+    learner = method.learner
     weight, bias = learner.coupling.weight, learner.coupling.bias
     assert weight.shape == (layers, 128, 64) and (layers < 3 or torch.equal(weight[1], weight[2]))
     vision = [F.linear(t, w, b) for t, w, b in zip(learner.text_tokens, weight, bias, strict=True)]
     text_edits = deep(learner.text_tokens, overwrite, at=1)
     vision_edits = deep(vision, insert, at=BEHIND_PATCHES)
-    slow = logits_by_hand(text_edits, vision_edits, prompts.ids_CL)
-    assert_same(maple.MaPLeMethod(CLIP, prompts, learner)(IMAGES), slow)
+    assert_same(method(IMAGES), logits_by_hand(text_edits, vision_edits, method.prompts.ids_CL))
 
 
 @pytest.mark.parametrize(("text_layers", "vision_layers"), [(1, 1), (4, 2), (2, 3)])
 def test_ivlp_equals_plain(text_layers, vision_layers):
-    context = Context("a photo of a", 3)
-    prompts = CLIP.prompts(WORDS, context.template)
-    learner = ivlp.IndependentPrompts(CLIP, context, text_layers, vision_layers, 2)
-    text_edits = deep(learner.text_tokens, overwrite, at=1)
-    vision_edits = deep(learner.vision_tokens, insert, at=BEHIND_PATCHES)
-    slow = logits_by_hand(text_edits, vision_edits, prompts.ids_CL)
-    assert_same(ivlp.IVLPMethod(CLIP, prompts, learner)(IMAGES), slow)
+    settings = ivlp.IVLPSettings(
+        n_ctx_text=3,
+        n_ctx_vision=2,
+        prompt_depth_text=text_layers,
+        prompt_depth_vision=vision_layers,
+    )
+    method = ivlp.IVLPMethod(settings, CLIP, WORDS)
+    text_edits = deep(method.learner.text_tokens, overwrite, at=1)
+    vision_edits = deep(method.learner.vision_tokens, insert, at=BEHIND_PATCHES)
+    assert_same(method(IMAGES), logits_by_hand(text_edits, vision_edits, method.prompts.ids_CL))
 
 
 def test_vpt_equals_plain():
-    prompts = CLIP.prompts(WORDS, "a photo of a {}.")
-    learner = ivlp.VisionPrompts(CLIP, 2, 4)
-    vision_edits = deep(learner.vision_tokens, insert, at=BEHIND_PATCHES)
-    slow = logits_by_hand({}, vision_edits, prompts.ids_CL)
-    assert_same(vpt.VPTMethod(CLIP, prompts, learner)(IMAGES), slow)
+    settings = vpt.VPTSettings(n_ctx_vision=4, prompt_depth_vision=2)
+    method = vpt.VPTMethod(settings, CLIP, WORDS)
+    vision_edits = deep(method.learner.vision_tokens, insert, at=BEHIND_PATCHES)
+    assert_same(method(IMAGES), logits_by_hand({}, vision_edits, method.prompts.ids_CL))

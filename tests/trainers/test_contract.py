@@ -141,7 +141,8 @@ def test_precisions_of_a_gpu(name, precision, toy, tmp_path):
 
 
 def node(name: str) -> str:
-    return name if name == "MMRLpp" else TRAINER_REGISTRY.get(name).node
+    trainer = TRAINER_REGISTRY.get(name)
+    return trainer.alias or trainer.node
 
 
 @pytest.mark.parametrize("name", TRAINERS)
@@ -150,7 +151,7 @@ def node(name: str) -> str:
     [
         (("MODEL.BACKBONE.NAME", "ViT-B/17"), r"Did you mean 'ViT-B/16'\?.*Allowed: small, RN50"),
         (("INPUT.SIZE", "[224, 224]"), r"INPUT.SIZE is \[224, 224\].*32 x 32"),
-        (("{node}.PREC", "fp8"), r"PREC is 'fp8'; allowed are fp32, amp, fp16"),
+        (("{node}.PREC", "fp8"), r"PREC is 'fp8'; allowed is one of fp32, amp, fp16"),
         (("TASK", "B2X"), r"TASK is 'B2X'; allowed are B2N .*FS .*CD"),
     ],
 )

@@ -40,13 +40,15 @@ SETTINGS = st.builds(
 
 def build(s: Setting):
     """MMRL or MMRL++ on a random CLIP, its learner seeded."""
-    prompts = CLIP.prompts([" ".join(["cat"] * count) for count in s.words], s.template)
+    names = [" ".join(["cat"] * count) for count in s.words]
+    shape = {"n_rep_tokens": s.k, "rep_layers": tuple(s.layers), "rep_dim": 16}
     torch.manual_seed(s.seed)
     if s.plus:
-        learner = mmrl_plus.SharedRepresentationLearner(CLIP, len(s.layers), s.k, 16, 2, 3)
-        return mmrl_plus.MMRLPlusMethod(CLIP, prompts, learner, s.layers, 0.6, 2.0, beta=0.3)
-    learner = mmrl.RepresentationLearner(CLIP, len(s.layers), s.k, 16)
-    return mmrl.MMRLMethod(CLIP, prompts, learner, s.layers, 0.7, 0.5)
+        given = mmrl_plus.MMRLPlusSettings(
+            **shape, alpha=0.6, reg_weight=2.0, beta=0.3, res_lora_dim=2, proj_lora_dim=3
+        )
+        return mmrl_plus.MMRLPlusMethod(given, CLIP, names, s.template)
+    return mmrl.MMRLMethod(mmrl.MMRLSettings(**shape), CLIP, names, s.template)
 
 
 def batch(method):

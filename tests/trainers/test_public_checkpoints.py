@@ -8,24 +8,21 @@ import torch
 
 import train
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import save_checkpoint
 from frozen_clip import described
 from frozen_clip.weights.state_dict import build as build_clip
-from tests.helpers.golden_files import Golden, clip_state
-from tests.helpers.toy_run import build, command, trainer_names
+from tests.helpers.golden_files import Golden, clip_state, golden_names
+from tests.helpers.toy_run import build, classify, command, state_of, trainer_names
+from tools.convert_checkpoint import convert
+from training.build import build_method
+from training.method import normalize
+from training.published import published
 
-trainer_names()  # registers them
-CASES = {  # golden file: trainer, folder of its public checkpoints
-    "mmrl/mmrl_C1": ("MMRL", "MultiModalRepresentationLearner"),
-    "mmrl/mmrlpp_C1": ("MMRLPlus", "MultiModalRepresentationLearner"),
-    "baselines/coop_end_generic": ("CoOp", "prompt_learner"),
-    "baselines/coop_middle_csc": ("CoOp", "prompt_learner"),
-    "baselines/coop_ctxinit": ("CoOp", "prompt_learner"),
-    "baselines/cocoop_c4": ("CoCoOp", "prompt_learner"),
-    "baselines/maple_ctxinit": ("MaPLe", "MultiModalPromptLearner"),
-    "baselines/promptsrc": ("PromptSRC", "VLPromptLearner"),
-}
-MMRL_KEYS = ("REP_LAYERS", "N_REP_TOKENS", "REP_DIM", "ALPHA", "REG_WEIGHT", "BETA")
-LORA_KEYS = ("RES_LORA_DIM", "PROJ_LORA_DIM")
+PUBLISHED = [n for n in trainer_names() if published(TRAINER_REGISTRY.get(n)).maps[0].tensors]
+
+
+def folder_of(trainer: type) -> str:
+    return published(trainer).directory or trainer.model_name
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +34,7 @@ def golden_clip(tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
     return file, state
 
 
-def public_state(golden: Golden, frozen_state: dict, folder: str) -> dict[str, torch.Tensor]:
+def public_state(golden: Golden, frozen_state: dict) -> dict[str, torch.Tensor]:
     """What the published code saves: all of the model, or of its prompt learner."""
     learned, classes = golden.group("param"), len(golden.meta["classnames"])
     buffers = {
@@ -45,10 +42,10 @@ def public_state(golden: Golden, frozen_state: dict, folder: str) -> dict[str, t
         "prompt_learner.token_prefix": torch.zeros(classes, 1, 64),
         "prompt_learner.token_suffix": torch.zeros(classes, 72, 64),
     }
-    if folder == "prompt_learner":
+    root = published(golden.trainer).maps[0].root
+    if root:
         whole = {**learned, **buffers}
-        start = "prompt_learner."
-        return {k.removeprefix(start): v for k, v in whole.items() if k.startswith(start)}
+        return {k.removeprefix(root): v for k, v in whole.items() if k.startswith(root)}
     text = {k: v for k, v in frozen_state.items() if not k.startswith("visual.")}
     frozen = {f"text_encoder.{k}": v for k, v in text.items() if "embedding.weight" not in k}
     frozen |= {f"image_encoder.{k[7:]}": v for k, v in frozen_state.items() if k not in text}
@@ -71,34 +68,29 @@ def save_public(run: Path, folder: str, state: dict, epoch: int = 5) -> Path:
     return run
 
 
-def options(golden: Golden, node: str) -> tuple[str, ...]:
+def options(golden: Golden) -> tuple[str, ...]:
     """The config of a golden file."""
-    meta = golden.meta
-    settings = meta.get("options") or {
-        key: meta[key.lower()] for key in (*MMRL_KEYS, *LORA_KEYS) if key.lower() in meta
-    }
-    words = [(f"TRAINER.{node}.{key}", str(value)) for key, value in settings.items()]
-    return (f"TRAINER.{node}.PREC", "fp32", *(word for pair in words for word in pair))
+    node = f"TRAINER.{golden.trainer.node}"
+    words = [(f"{node}.{key}", str(value)) for key, value in golden.options.items()]
+    return (f"{node}.PREC", "fp32", *(word for pair in words for word in pair))
 
 
-def golden_trainer(golden: Golden, name: str, toy, clip_file: Path, output: Path, *more: str):
+def golden_trainer(golden: Golden, toy, clip_file: Path, output: Path, *more: str):
     """The trainer of a golden file's config and classes, its learner as it starts."""
-    opts = ("MODEL.BACKBONE.NAME", str(clip_file), "USE_CUDA", "False")
-    opts += (*options(golden, TRAINER_REGISTRY.get(name).node), *more)
-    trainer = build(command(toy, name, output, opts=opts))
+    opts = ("MODEL.BACKBONE.NAME", str(clip_file), "USE_CUDA", "False", *options(golden), *more)
+    trainer = build(command(toy, golden.meta["trainer"], output, opts=opts))
     trainer.lab2cname = dict(enumerate(golden.meta["classnames"]))
-    clip = trainer.method.clip
-    trainer.method = trainer.build_method(clip, clip.prompts(trainer.classnames, trainer.template))
+    how = trainer.settings, trainer.clip, trainer.classnames, trainer.template
+    trainer.method = build_method(trainer.Method, *how, trainer.precision)
     return trainer
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=golden_names())
 def case(request, toy, golden_clip, tmp_path):
     """A golden file, the trainer of its config, and the state of a public run."""
-    golden, (name, folder) = Golden(f"{request.param}.npz"), CASES[request.param]
-    file, frozen_state = golden_clip
-    trainer = golden_trainer(golden, name, toy, file, tmp_path / "ours")
-    return golden, trainer, public_state(golden, frozen_state, folder)
+    golden, (file, frozen_state) = Golden(request.param), golden_clip
+    trainer = golden_trainer(golden, toy, file, tmp_path / "ours")
+    return golden, trainer, public_state(golden, frozen_state)
 
 
 def assert_golden(golden: Golden, trainer):
@@ -116,29 +108,36 @@ def test_a_public_run_gives_the_golden_logits(case, tmp_path):
     assert trainer.source == ("ImageNet", "")
 
 
-@pytest.mark.parametrize("place", ["front", "within"])
-def test_data_parallel_leaves_its_prefix(place, case, tmp_path):
+def test_data_parallel_leaves_its_prefix_and_the_best_epoch_is_enough(case, tmp_path):
     golden, trainer, state = case
-    first = {"front": "module.{}", "within": "{}"}[place]
-    state = {first.format(key): value for key, value in state.items()}
-    if place == "within":  # only the text encoder was spread over devices
-        state = {k.replace("text_encoder.", "text_encoder.module."): v for k, v in state.items()}
-    trainer.load_model(str(save_public(tmp_path / "public", trainer.model_name, state)), epoch=5)
-    assert_golden(golden, trainer)
-
-
-def test_a_run_that_kept_its_best_epoch_alone(case, tmp_path):
-    golden, trainer, state = case
-    folder = save_public(tmp_path / "public", trainer.model_name, state) / trainer.model_name
+    state = {f"module.{key}": value for key, value in state.items()}
+    inner = {k.replace("text_encoder.", "text_encoder.module."): v for k, v in state.items()}
+    folder = save_public(tmp_path / "public", trainer.model_name, inner) / trainer.model_name
     (folder / "model.pth.tar-5").rename(folder / "model-best.pth.tar")
     trainer.load_model(str(tmp_path / "public"))
     assert_golden(golden, trainer)
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_map_goes_both_ways(name, toy, tmp_path):
+    """In half precision and with frozen tensors beside it, as published; every tensor is read."""
+    trainer = build(command(toy, name, tmp_path / "run"))
+    before = state_of(trainer)
+    wanted = {key: torch.randn_like(value).half() for key, value in before.items()}
+    state = published(type(trainer)).map_of(wanted).to_published(wanted)
+    assert state.keys() != wanted.keys()
+    state["image_encoder.conv1.weight"] = state["token_prefix"] = torch.zeros(3, 1)
+    folder = tmp_path / "public" / folder_of(type(trainer))
+    save_checkpoint({"state_dict": state, "epoch": 5}, folder)
+    trainer.load_model(str(tmp_path / "public"), epoch=5)
+    assert all(torch.equal(wanted[key].float(), v) for key, v in state_of(trainer).items())
+    assert classify(trainer).isfinite().all()
+
+
 def test_public_vpt(toy, golden_clip, tmp_path):
     """There are no golden numbers of it; its tensors are PromptSRC's of the vision tower."""
     golden, (file, frozen_state) = Golden("baselines/promptsrc.npz"), golden_clip
-    state = public_state(golden, frozen_state, "VLPromptLearner")
+    state = public_state(golden, frozen_state)
     state = {k: v for k, v in state.items() if "prompt_learner" not in k}
     state = {k: v for k, v in state.items() if not k.startswith("text_encoder") or "VPT" not in k}
     node = "TRAINER.VPT"
@@ -151,12 +150,42 @@ def test_public_vpt(toy, golden_clip, tmp_path):
 
 def test_by_the_command(toy, golden_clip, tmp_path):
     golden, (file, frozen_state) = Golden("mmrl/mmrl_C1.npz"), golden_clip
-    state = public_state(golden, frozen_state, "MultiModalRepresentationLearner")
+    state = public_state(golden, frozen_state)
     run = save_public(tmp_path / "public", "MultiModalRepresentationLearner", state)
-    opts = (*options(golden, "MMRL"), "MODEL.BACKBONE.NAME", str(file))
+    opts = (*options(golden), "MODEL.BACKBONE.NAME", str(file))
     flags = ("--eval-only", "--model-dir", str(run), "--load-epoch", "5")
     assert train.main(command(toy, "MMRL", tmp_path / "ours", *flags, opts=opts)) == 0
     assert (tmp_path / "ours" / "results.json").is_file()
+
+
+@pytest.mark.parametrize("none", [("N_CTX_VISION",), ("N_CTX_VISION", "PROMPT_DEPTH_VISION")])
+def test_ivlp_of_the_text_tower_alone(none, toy, tmp_path):
+    """Trains the text tokens; images are those of zero-shot CLIP. Public runs of it are read."""
+    opts = tuple(word for key in none for word in (f"TRAINER.IVLP.{key}", "0"))
+    assert train.main(command(toy, "IVLP", tmp_path / "run", opts=opts)) == 0
+    trainer = build(command(toy, "IVLP", tmp_path / "again", opts=opts))
+    before = state_of(trainer)
+    assert before.keys() == {"text_tokens"}
+    trainer.load_model(str(tmp_path / "run"))
+    assert not torch.equal(state_of(trainer)["text_tokens"], before["text_tokens"])
+    images = torch.randn(2, 3, 32, 32)
+    f, _ = trainer.method.image_features(images)
+    assert torch.equal(f, normalize(trainer.clip.encode_image(images)))
+    both, alone = published(type(trainer)).maps
+    tokens = torch.randn_like(before["text_tokens"])
+    text = {"state_dict": alone.to_published({"text_tokens": tokens}), "epoch": 5}
+    save_checkpoint(text, tmp_path / "public" / "VLPromptLearner")
+    trainer.load_model(str(tmp_path / "public"))
+    assert torch.equal(state_of(trainer)["text_tokens"], tokens)
+    said = convert(tmp_path / "public", tmp_path / "ours")
+    assert f"{tokens.numel():,} values that IVLP learned" in said
+    convert(tmp_path / "ours", tmp_path / "back", to="public")
+    back = torch.load(tmp_path / "back/VLPromptLearner/model.pth.tar-5", weights_only=True)
+    assert torch.equal(back["state_dict"]["prompt_learner.ctx"], tokens[0])
+    whole = both.to_published({"text_tokens": tokens, "vision_tokens": torch.zeros(3, 4, 64)})
+    save_checkpoint({"state_dict": whole, "epoch": 5}, tmp_path / "both" / "VLPromptLearner")
+    with pytest.raises(ValueError, match="what IVLP or PromptSRC learns"):
+        trainer.load_model(str(tmp_path / "both"))
 
 
 # What does not fit
@@ -210,27 +239,27 @@ def test_by_the_command(toy, golden_clip, tmp_path):
     ],
 )
 def test_other_shapes_name_the_keys(file, opts, message, toy, golden_clip, tmp_path):
-    golden, (name, folder) = Golden(f"{file}.npz"), CASES[file]
-    trainer = golden_trainer(golden, name, toy, golden_clip[0], tmp_path / "ours", *opts)
-    run = save_public(tmp_path / "p", folder, public_state(golden, golden_clip[1], folder))
+    golden = Golden(f"{file}.npz")
+    trainer = golden_trainer(golden, toy, golden_clip[0], tmp_path / "ours", *opts)
+    run = save_public(tmp_path / "p", trainer.model_name, public_state(golden, golden_clip[1]))
     with pytest.raises(ValueError, match=message):
         trainer.load_model(str(run))
 
 
 def test_another_backbone_is_named(toy, golden_clip, tmp_path):
-    golden, (name, folder) = Golden("mmrl/mmrl_C1.npz"), CASES["mmrl/mmrl_C1"]
-    opts = (*options(golden, "MMRL"), "TRAINER.MMRL.REP_LAYERS", "[2, 3]")
-    trainer = build(command(toy, name, tmp_path / "ours", clip="wide", opts=opts))
-    run = save_public(tmp_path / "p", folder, public_state(golden, golden_clip[1], folder))
+    golden = Golden("mmrl/mmrl_C1.npz")
+    opts = (*options(golden), "TRAINER.MMRL.REP_LAYERS", "[2, 3]")
+    trainer = build(command(toy, "MMRL", tmp_path / "ours", clip="wide", opts=opts))
+    run = save_public(tmp_path / "p", trainer.model_name, public_state(golden, golden_clip[1]))
     message = r"rep_projection has .*: MODEL.BACKBONE.NAME makes 128, needed is 64, MODEL"
     with pytest.raises(ValueError, match=message):
         trainer.load_model(str(run))
 
 
 def test_the_run_of_another_trainer(toy, golden_clip, tmp_path):
-    golden, folder = Golden("mmrl/mmrl_C1.npz"), "MultiModalRepresentationLearner"
+    golden = Golden("mmrl/mmrl_C1.npz")
     trainer = build(command(toy, "MMRLPlus", tmp_path / "ours"))
-    run = save_public(tmp_path / "p", folder, public_state(golden, golden_clip[1], folder))
+    run = save_public(tmp_path / "p", trainer.model_name, public_state(golden, golden_clip[1]))
     with pytest.raises(ValueError, match=r"rep_tokens is missing(.|\n)*what MMRL learns") as told:
         trainer.load_model(str(run))
     assert str(told.value).count("\n") < 16

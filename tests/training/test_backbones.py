@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from common.config_files import read_config
+from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, reference
 from run.flat import flatten
 from tests.helpers.toy_run import REPO, build, command, config
 from tools.sweep.protocols import known_methods
 from tools.sweep.protocols import variant as published
-from trainers import cocoop, coop, ivlp, maple, mmrl, mmrl_plus
-from training.learned_context import Context
+from trainers import mmrl, mmrl_plus
 
 FOLDER = REPO / "configs" / "trainers"
 # name of the YAML: of OpenAI; widths of vision and text, joint space, layers, pixels
@@ -49,9 +49,7 @@ def deep() -> FrozenCLIP:
 @pytest.mark.parametrize("cls", [mmrl.MMRLMethod, mmrl_plus.MMRLPlusMethod])
 def test_layers_from_the_top_are_each_towers_own(cls):
     clip = deep()
-    learner = mmrl.RepresentationLearner(clip, 2, 3, 16)
-    beta = {"beta": 0.5} if cls is mmrl_plus.MMRLPlusMethod else {}
-    method = cls(clip, clip.prompts(["cat"], "{}"), learner, [-2, -1], 0.7, 0.5, **beta)
+    method = cls(cls.Settings(rep_layers=(-2, -1)), clip, ["cat"], "{}")
     tokens = torch.randn(2, 3, 64)
     assert list(method.edits(tokens, clip.vision)) == [5, 6]
     assert list(method.edits(tokens, clip.text)) == [2, 3]
@@ -78,24 +76,30 @@ def test_towers_of_other_depths_are_counted_from_the_top(layers):
 # The table of the docs
 
 
+METHODS = {  # in the docs: trainers
+    "MMRL": "MMRL",
+    "MMRL++": "MMRLPlus",
+    "CoOp": "CoOp",
+    "CoCoOp": "CoCoOp",
+    "MaPLe": "MaPLe",
+    "IVLP, PromptSRC": "PromptSRC",
+    "VPT": "VPT",
+}
+
+
 def counts(vision: int, text: int, embed: int) -> dict[str, int]:
-    """What each method trains with the settings of its YAML files."""
-    clip = SimpleNamespace(
-        text=SimpleNamespace(width=text), vision=SimpleNamespace(width=vision), embed_dim=embed
-    )
-    four, two = Context(count=4), Context(count=2)
-    learners = {
-        "MMRL": mmrl.RepresentationLearner(clip, 7, 5, 512),
-        "MMRL++": mmrl_plus.SharedRepresentationLearner(clip, 7, 5, 512, 4, 64),
-        "CoOp": coop.ContextLearner(clip, four),
-        "CoCoOp": cocoop.ConditionalContextLearner(clip, four),
-        "MaPLe": maple.CoupledPrompts(clip, two, 9),
-        "IVLP, PromptSRC": ivlp.IndependentPrompts(clip, four, 9, 9, 4),
-        "VPT": ivlp.VisionPrompts(clip, 9, 4),
-    }
-    return {
-        name: sum(p.numel() for p in learner.parameters()) for name, learner in learners.items()
-    }
+    """What each method trains with the settings of its YAML file for ViT-B/32."""
+    words = SimpleNamespace(width=text, words=lambda ids: torch.zeros(len(ids), text))
+    widths = {"text": words, "vision": SimpleNamespace(width=vision), "embed_dim": embed}
+    clip = SimpleNamespace(**widths, device="cpu")
+    found = {}
+    for name, trainer in METHODS.items():
+        file = FOLDER / trainer / "vit_b32.yaml"
+        cfg, _ = config("--trainer", trainer, "--config-file", str(file))
+        cls = TRAINER_REGISTRY.get(trainer)
+        learner = cls.Method.Learner(cls.settings_of(cfg), clip)
+        found[name] = sum(p.numel() for p in learner.parameters())
+    return found
 
 
 def test_parameters_in_the_docs():

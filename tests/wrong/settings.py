@@ -102,7 +102,7 @@ SETTINGS = (
         opts=("TRAINER.COOP.N_CTX", "75", "TRAINER.COOP.CTX_INIT", "")
     ),
     value("TRAINER.COOP.CLASS_TOKEN_POSITION", "back", "end, middle, front", trainer="CoOp"),
-    value("TRAINER.MMRL.PREC", "fp8", "allowed are fp32, amp, fp16"),
+    value("TRAINER.MMRL.PREC", "fp8", "allowed is one of fp32, amp, fp16"),
     Wrong(
         "fp16 on a CPU",
         ("TRAINER.MMRL.PREC", "fp16", "USE_CUDA", "False"),

@@ -23,7 +23,10 @@ from trainers import mmrl, mmrl_plus
 from training.compiled import CompiledStep
 
 VIT_B16 = (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)  # arguments of clip.model.CLIP
-LAYERS = range(6, 13)
+METHODS = {
+    "MMRL": (mmrl.MMRLMethod, mmrl.MMRLSettings()),
+    "MMRLPlus": (mmrl_plus.MMRLPlusMethod, mmrl_plus.MMRLPlusSettings(beta=0.9)),
+}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # How many words a class name has, roughly as in ImageNet's list.
 WORDS_PER_NAME = (0.35, 0.40, 0.17, 0.06, 0.02)
@@ -77,19 +80,11 @@ def build_method(case: Case) -> mmrl.MMRLMethod:
     clip = FrozenCLIP(CLIP(*VIT_B16).to(case.device), "random ViT-B/16")
     if case.side != "plain" and case.precision != "fp32":  # as `frozen_clip.load` does
         cast_matmul_weights(clip.clip, DTYPES[case.precision])
-    with autocast(case):
-        return build_method_around(case, clip)
-
-
-def build_method_around(case: Case, clip: FrozenCLIP) -> mmrl.MMRLMethod:
-    prompts = clip.prompts(class_names(case.classes), "a photo of a {}.")
+    names = class_names(case.classes)
+    cls, settings = METHODS[case.method]
     torch.manual_seed(1)
-    if case.method == "MMRL":
-        learner = mmrl.RepresentationLearner(clip, len(LAYERS), 5, 512).to(case.device)
-        return mmrl.MMRLMethod(clip, prompts, learner, LAYERS, 0.7, 0.5)
-    learner = mmrl_plus.SharedRepresentationLearner(clip, len(LAYERS), 5, 512, 4, 64)
-    learner.to(case.device)
-    return mmrl_plus.MMRLPlusMethod(clip, prompts, learner, LAYERS, 0.7, 0.5, beta=0.9)
+    with autocast(case):
+        return cls(settings, clip, names, "a photo of a {}.").to(case.device)
 
 
 class Memory:

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,24 +18,12 @@ from run.values import check_values
 from tools.predict.classifier import Classifier
 from tools.predict.runs import Run, read_run
 from tools.predict.text_cache import TextCache
-from training.checkpoints import find_checkpoint, load_strictly, read_checkpoint
-from training.trainer import CLIPTrainer, Method
-
-
-class WithoutData:
-    """Mixed into a trainer's class: it gets no data set, and builds no method by itself."""
-
-    place: torch.device  # where to build, also where the trainer would choose another
-    precision_key = "--precision"
-
-    def build_data_loader(self) -> None:
-        self.device = self.place
-        self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
-        self.dm = SimpleNamespace(dataset=SimpleNamespace())  # whose sentence is in the config
-        self.lab2cname: dict[int, str] = {}
-
-    def build_model(self) -> None:
-        self.source = (self.cfg.DATASET.NAME, self.cfg.DATASET.PATH)
+from training import build
+from training.checkpoints import find_checkpoint, load_learner, read_checkpoint
+from training.checks import check_clip, check_config
+from training.method import Method
+from training.precision import Precision
+from training.published import State, published
 
 
 def build_classifier(
@@ -60,12 +46,16 @@ def build_classifier(
         found = read_run(Path(run), root, given, plugins, plugin_paths)
         place = check_device(device)
         cfg = _config_of(found, template, place, precision, backbone, exif_orientation)
-        bases = (WithoutData, found.trainer)
-        trainer = type(found.trainer.__name__, bases, {"place": place})(cfg)
-        seen = given is None and trainer.seen
+        computed = Precision(found.trainer.settings_of(cfg).prec, place)
         with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it was
-            method, w = _method(trainer, found, epoch, cache)
-    return Classifier(trainer, method, w, found.classes, seen)
+            method, w = _method(found, computed, epoch, cache)
+    seen = given is None and build.are_seen(cfg, (cfg.DATASET.NAME, cfg.DATASET.PATH))
+    remedy = _remedy(found, computed)
+    return Classifier(cfg, computed, method, w, found.classes, seen, remedy)
+
+
+def _remedy(run: Run, precision: Precision) -> str:
+    return precision.remedy("--precision", learns=bool(run.trainer.model_name))
 
 
 def _config_of(
@@ -80,7 +70,7 @@ def _config_of(
     cfg.USE_CUDA, cfg.DEVICE = device.type == "cuda", str(device)
     cfg.VERBOSE = False
     cfg.TEST.EVALUATOR, cfg.TEST.PER_CLASS_RESULT = "Classification", False
-    cfg.DATASET.TEMPLATE = _sentence(run, template)
+    cfg.DATASET.TEMPLATE = _template(run, template)
     if backbone is not None:
         cfg.MODEL.BACKBONE.NAME = backbone
     if exif_orientation not in (None, "apply", "ignore"):
@@ -92,78 +82,81 @@ def _config_of(
     elif device.type == "mps" or (node.PREC == "fp16" and device.type != "cuda"):
         node.PREC = "fp32"
     check_values(cfg)
+    check_config(cfg, run.trainer)
     cfg.freeze()
     return cfg
 
 
-def _sentence(run: Run, given: str | None) -> str:
-    if run.trainer.template is not CLIPTrainer.template:
+def _template(run: Run, given: str | None) -> str:
+    if run.has_own_template:
         if given is not None:
             raise ValueError(
                 f"--template does not apply: the sentence of {run.trainer.__name__} is part of "
                 "what it learned, or of its config"
             )
         return ""
-    sentence = given if given is not None else run.template
-    if sentence is None or sentence.count("{}") != 1:
-        has = "its run does not say it" if sentence is None else f"{sentence!r} does not"
+    template = given if given is not None else run.template
+    if template is None or template.count("{}") != 1:
+        has = "its run does not say it" if template is None else f"{template!r} does not"
         raise ValueError(
             f"{run.trainer.__name__} needs a sentence with one {{}} for the class name, and {has}: "
             "give --template, for example 'a photo of a {}.'"
         )
-    return sentence
+    return template
 
 
 def _method(
-    trainer: CLIPTrainer, run: Run, epoch: int | None, cached: bool
+    run: Run, precision: Precision, epoch: int | None, cached: bool
 ) -> tuple[Method, Tensor | None]:
     """The method with its trained learner, and its class features (C, E) if it has any.
 
     Where these are kept from before, the text tower need not read all the names again.
     """
-    path, state = _checkpoint(trainer, run.folder, epoch)
-    clip = trainer.load_clip()
-    trainer.check_learner(clip)
-    cache = TextCache(run, trainer.cfg, trainer.device, clip, state)
+    path, state = _checkpoint(run, epoch)
+    clip = build.load_clip(run.cfg, precision)
+    check_clip(run.cfg, run.trainer.settings_of(run.cfg), clip)
+    cache = TextCache(run, run.cfg, precision.device, clip, state)
     w = cache.read() if cached else None
-    one_each = getattr(trainer.settings, "CSC", False)  # of each class something was learned
-    method = _untrained(trainer, clip, run.classes, few=w is not None and not one_each)
+    method = _untrained(run, clip, precision, few=w is not None)
     if path is not None:
         _check_number(method, state, path, run)
-        load_strictly(method.learner, state, path, trainer._keys_of_axes())
+        load_learner(method, state, path, published(run.trainer))
     method.eval()
     if w is None:
-        trainer.method = method
         with torch.inference_mode():
-            w = trainer.text_features()
+            w = build.text_features(method, run.classes, precision, _remedy(run, precision))
         if cached and w is not None:
             cache.write(w)
-    return method, None if w is None else w.to(trainer.device)
+    return method, None if w is None else w.to(precision.device)
 
 
-def _untrained(trainer: CLIPTrainer, clip: FrozenCLIP, classes: list[str], few: bool) -> Method:
-    """The method for the classes; with `few`, one of them stands for all."""
-    trainer.lab2cname = dict(enumerate(classes))
-    if not few:
-        return trainer.method_around(clip)
-    trainer.class_prompts(clip)  # warns of names that the CLIP does not know, or cannot tell apart
-    trainer.lab2cname = {0: classes[0]}
+def _untrained(run: Run, clip: FrozenCLIP, precision: Precision, few: bool) -> Method:
+    """The method for the classes; with `few`, one of them stands for all if it can.
+
+    Warns of names that CLIP does not know or cannot tell apart.
+    """
+    settings, template = run.trainer.settings_of(run.cfg), run.cfg.DATASET.TEMPLATE
+    cls = run.trainer.Method
+    if not few or settings.per_class:
+        return build.build_method(cls, settings, clip, run.classes, template, precision)
+    prompts = clip.prompts(run.classes, settings.template or template)
+    build.warn_of_equal_prompts(settings, prompts, run.classes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return trainer.method_around(clip)
+        return build.build_method(cls, settings, clip, run.classes[:1], template, precision)
 
 
-def _checkpoint(
-    trainer: CLIPTrainer, folder: Path, epoch: int | None
-) -> tuple[Path | None, dict[str, Any]]:
+def _checkpoint(run: Run, epoch: int | None) -> tuple[Path | None, State]:
+    trainer = run.trainer
     if not trainer.model_name:
         return None, {}
-    best = trainer.cfg.TEST.FINAL_MODEL == "best_val"
-    path = find_checkpoint(folder, trainer.model_name, epoch, best, trainer.public_folder)
-    return path, trainer.public.own_names(read_checkpoint(path))
+    best = run.cfg.TEST.FINAL_MODEL == "best_val"
+    theirs = published(trainer)
+    path = find_checkpoint(run.folder, trainer.model_name, epoch, best, theirs.directory)
+    return path, theirs.own_names(read_checkpoint(path))
 
 
-def _check_number(method: Method, state: dict[str, Tensor], path: Path, run: Run) -> None:
+def _check_number(method: Method, state: State, path: Path, run: Run) -> None:
     """ValueError where something was learned for each class, and there are other classes now."""
     for name, tensor in method.learner.state_dict().items():
         learned = state.get(name)

@@ -8,12 +8,14 @@ from typing import NamedTuple
 import torch
 from PIL.Image import Image
 from torch import Tensor
+from yacs.config import CfgNode
 
 from dassl.data.transforms import build_transform
 from dassl.utils import read_image
 from dassl.utils.images import UnknownDepth, as_rgb
 from tools.predict.images import batches
-from training.trainer import CLIPTrainer, Method
+from training.method import Method
+from training.precision import Precision
 
 ImageLike = str | PathLike[str] | Image
 SLACK = 0.05  # of normalized values: what half precision, or a change of size, adds
@@ -48,15 +50,17 @@ class Classifier:
 
     def __init__(
         self,
-        trainer: CLIPTrainer,
+        cfg: CfgNode,
+        precision: Precision,
         method: Method,
         text_features: Tensor | None,
         classes: list[str],
         seen: bool,
+        remedy: str,
     ):
-        self.cfg = trainer.cfg
-        self.trainer_name = type(trainer).__name__
-        self.device = trainer.device
+        self.cfg = cfg
+        self.trainer_name = cfg.TRAINER.NAME
+        self.device = precision.device
         self.method = method
         self.text_features = text_features
         self.classes = classes
@@ -65,8 +69,8 @@ class Classifier:
         self.batch_size = self.cfg.DATALOADER.TEST.BATCH_SIZE
         self.upright = self.cfg.INPUT.EXIF_ORIENTATION == "apply"
         self.tilted: list[str] = []
-        self.remedy = trainer.remedy
-        self._autocast = trainer.autocast
+        self.remedy = remedy
+        self._autocast = precision.autocast
 
     def __call__(
         self, images: ImageLike | Sequence[ImageLike] | Tensor, topk: int = 5

@@ -21,13 +21,14 @@ from training.trainer import CLIPTrainer
 
 
 class Run(NamedTuple):
-    """A training run; template is None for a method that has its own."""
+    """A training run; template is None for a method that has its own, and where none is known."""
 
     folder: Path
     cfg: CfgNode
     trainer: type[CLIPTrainer]
     classes: list[str]
     template: str | None
+    has_own_template: bool
 
 
 def read_run(
@@ -54,14 +55,14 @@ def read_run(
         cfg.DATASET.ROOT = root
     trainer = _trainer(cfg.TRAINER.NAME)
     check_code(of_training(folder), described(plugins), cfg.TRAINER.NAME, folder)
-    has_sentence = trainer.template is CLIPTrainer.template
+    has_own = trainer.settings_of(cfg).template is not None
     if (folder / CLASSES).is_file():
         own, template = _read_classes(folder / CLASSES)
     elif classes is not None:
         own, template = classes, cfg.DATASET.TEMPLATE or None
     else:
-        own, template = _from_data(folder, cfg, has_sentence)
-    return Run(folder, cfg, trainer, classes or own, template if has_sentence else None)
+        own, template = _from_data(folder, cfg, has_own)
+    return Run(folder, cfg, trainer, classes or own, None if has_own else template, has_own)
 
 
 def _trainer(name: str) -> type[CLIPTrainer]:
@@ -90,12 +91,12 @@ def _read_classes(file: Path) -> tuple[list[str], str | None]:
     return names, template
 
 
-def _from_data(folder: Path, cfg: CfgNode, has_sentence: bool) -> tuple[list[str], str | None]:
+def _from_data(folder: Path, cfg: CfgNode, has_own: bool) -> tuple[list[str], str | None]:
     """Names and sentence as the data set has them, for runs that did not write them down."""
     try:
         dataset = build_dataset(cfg)
         names = [name for _, name in sorted(dataset.lab2cname.items())]
-        return names, template_of(dataset, cfg) if has_sentence else None
+        return names, None if has_own else template_of(dataset, cfg)
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{folder} has no {CLASSES}, in which newer runs keep the class names, and they "

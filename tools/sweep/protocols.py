@@ -19,15 +19,6 @@ TARGETS = (
 BENCHMARK = ("imagenet", *TARGETS)
 VARIANTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 FEW_SHOTS = (1, 2, 4, 8, 16)
-# The settings that the authors' scripts take, where their name is not vit_b16.
-PUBLISHED = {
-    "CoOp": "vit_b16_ctxv1",
-    "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1",
-    "MaPLe": "vit_b16_c2_ep5_batch4_2ctx",
-    "VPT": "vit_b16_c2_ep5_batch4_4ctx",
-    "IVLP": "vit_b16_c2_ep20_batch4_4+4ctx",
-    "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
-}
 COOP_IMAGENET = "vit_b16_ep50_ctxv1"
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,59}")
 DECIDED = {  # keys whose values are in the folders, and what says them
@@ -160,7 +151,7 @@ def _datasets(request: Request, default: Iterable[str]) -> list[DataSet]:
 def variant(method: str, ending: str = "", dataset: str | None = None) -> str:
     """The settings of a method's authors: those for a protocol (`ending`) or for ImageNet, if
     there are such."""
-    base = PUBLISHED.get(method, "vit_b16")
+    base = _published(method)
     imagenet = f"{base}_imagenet"
     default = base + ending
     if method == "CoOp":  # one schedule for ImageNet, in all protocols
@@ -169,6 +160,12 @@ def variant(method: str, ending: str = "", dataset: str | None = None) -> str:
     names = [imagenet] if dataset == "imagenet" else []
     there = [name for name in (*names, default) if _settings(method, name).is_file()]
     return there[0] if there else base
+
+
+def _published(method: str) -> str:
+    """The settings that the authors' scripts take: the plain ones for ViT-B/16."""
+    names = [file.stem for file in (CONFIGS / "trainers" / method).glob("vit_b16*.yaml")]
+    return min(names, key=len, default="vit_b16")
 
 
 def _settings(method: str, cfg: str) -> Path:

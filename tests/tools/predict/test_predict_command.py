@@ -81,7 +81,7 @@ def test_a_run_from_before_names_were_kept(run, toy, picture, capsys):
         (("x.png", "--workers", "-1"), "--workers is -1"),
         (("x.png", "--device", "cuda:99"), "this machine has cpu"),
         (("x.png", "--device", "tpu"), "this machine has cpu"),
-        (("x.png", "--precision", "fp64"), "allowed are fp32, amp, fp16"),
+        (("x.png", "--precision", "fp64"), "allowed is one of fp32, amp, fp16"),
         (("x.png", "--load-epoch", "9"), "no checkpoint of epoch 9"),
     ],
 )

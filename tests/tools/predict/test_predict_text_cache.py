@@ -13,7 +13,7 @@ def test_kept_features_are_used(run, picture, monkeypatch):
     monkeypatch.delattr("trainers.mmrl.MMRLMethod.text_features")
     again = load(run)
     assert torch.equal(again.logits(picture), first.logits(picture))
-    with pytest.raises(AttributeError):
+    with pytest.raises(NotImplementedError):
         load(run, cache=False)
 
 
