@@ -99,6 +99,8 @@ def read_open_clip(path: Path, images: Json | None = None) -> tuple[Json, Prepro
     model = content.get("model_cfg", content)
     complete(model, str(path))
     said = content.get("preprocess_cfg") or {}
+    if not isinstance(said, dict):
+        raise ValueError(f"{path} has preprocess_cfg {said!r:.80}, no keys: get the file again")
     return model, open_clip_images({**(images or {}), **said}, f"{path}, preprocess_cfg,")
 
 
@@ -118,7 +120,8 @@ def complete(model: Json, where: str) -> dict[str, Json]:
                     raise TypeError(f"{key} {value}, which no model has")
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{where} is no config of open_clip's ({error!r}): get the file again"
+            f"{where} is no config of open_clip's ({error!r}): get the file again, or a newer "
+            "open_clip_torch"
         ) from error
     return towers
 
