@@ -149,17 +149,12 @@ def test_our_trainers_on_a_data_set_from_elsewhere(tiles, tmp_path, capsys):
         assert train.main(command(tiles, output, *given(DATASET), trainer=trainer, opts=opts)) == 0
 
 
-def test_coops_way_to_the_weights():
+def test_a_plugin_is_loaded_once_and_finds_coops_way_to_the_weights():
     from clip import clip
 
-    import_plugins()
-    assert clip._download.__defaults__ == (os.path.expanduser("~/.cache/clip"),)
-
-
-def test_a_plugin_is_loaded_once():
     first, second = (import_plugins([DATASET])[-1] for _ in range(2))
-    assert first is second
-    assert first.__name__.startswith("datasets.tiles_")
+    assert first is second and first.__name__.startswith("datasets.tiles_")
+    assert clip._download.__defaults__ == (os.path.expanduser("~/.cache/clip"),)
 
 
 def test_our_trainers_under_another_train_py(tiles, tmp_path):
@@ -203,6 +198,7 @@ def test_a_plugin_may_use_the_node_of_another(tmp_path):
     ("content", "message"),
     [
         (None, "there is no such file"),
+        ("", "a plugin must be a Python file"),
         ("x = 1\n", "registers nothing"),
         ("import torch\nimport no_such_package\n", "line 2 cannot be used: ModuleNotFound"),
         ("x = (\n", "line 1 cannot be used: SyntaxError"),
@@ -211,20 +207,14 @@ def test_a_plugin_may_use_the_node_of_another(tmp_path):
     ],
 )
 def test_a_plugin_that_cannot_be_used(content, message, tiles, tmp_path, capsys):
-    file = tmp_path / "bad.py"
+    file = tmp_path / ("bad.txt" if content == "" else "bad.py")
     if content is not None:
         file.write_text(content)
     shown = refused(capsys, command(tiles, tmp_path / "run", *given(file)))
     assert message in shown and str(file) in shown
     assert not (tmp_path / "run").exists()
     imported = any(name.startswith("trainers.bad") for name in sys.modules)
-    assert imported == (content is not None and "def add_config" in content)
-
-
-def test_a_plugin_that_is_no_python_file(tiles, tmp_path, capsys):
-    (tmp_path / "bad.txt").write_text("")
-    shown = refused(capsys, command(tiles, tmp_path / "run", *given(tmp_path / "bad.txt")))
-    assert "a plugin must be a Python file" in shown
+    assert imported == ("def add_config" in (content or ""))
 
 
 @pytest.mark.parametrize("name", ["broken.py", "kit/__init__.py"])

@@ -114,6 +114,8 @@ def test_files_of_other_editors(encoding, space, tmp_path):
         ("INPUT:\n  TRANSFORMS: ['a'，'b']", r"line 2.*'，' .*use a plain ','"),
         ("# 学习率：0.1\nOPTIM: [", "correct it there"),  # a comment may say what it likes
         ("optim:\n  lr: 1", "did you mean OPTIM.LR"),
+        ("OPTM: 1", "did you mean OPTIM\\?"),
+        ("TRAINER: {PROMPT_SRC: {FOO: 1}}", "did you mean TRAINER.PROMPTSRC\\?.*no file.*adds"),
         ("TRAINER:\n  COOP:\n", "TRAINER.COOP .*line 2 has nothing below it: leave it out"),
         ("TRAINER:\n  COOP:\n    N_CTX:4\n", "TRAINER.COOP holds keys, not 'N_CTX:4'.*line 3"),
         ("DATASET:\n  PATH: NULL", "PATH cannot be 'NULL' .*line 2.*it stands in quotes: 'NULL'"),
