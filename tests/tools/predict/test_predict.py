@@ -1,5 +1,6 @@
 """`python -m tools.predict` answers what the test of a run did; the README's example."""
 
+import re
 import shlex
 import shutil
 
@@ -80,9 +81,9 @@ def test_on_a_gpu(run, picture):
 
 def test_the_readme(runs, toy, tmp_path, monkeypatch, capsys):
     """Its lines of Python and its commands, in a folder with the files that they name."""
-    section = (REPO / "README.md").read_text().split("## Try a trained model on pictures")[1]
+    _, section = re.split("\n## Try a trained model.*", (REPO / "README.md").read_text())
     section = section.split("\n## ")[0]
-    shutil.copytree(runs("MMRL"), tmp_path / "output" / "my_pictures")
+    shutil.copytree(runs("MMRL"), tmp_path / re.search(r'load\("(.*?)"', section)[1])
     source = toy / "colored_shapes" / "images" / "red_square" / "test_1.png"
     for name in ("photo.jpg", "holiday/forest.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -92,10 +93,12 @@ def test_the_readme(runs, toy, tmp_path, monkeypatch, capsys):
     assert len(code.split("\n")) == 5 and code.count("\n\n") == 1  # three lines
     names: dict = {}
     exec(code, names)
-    assert [len(answer) for answer in names["answers"]] == [3, 3]
+    result = names[code.strip().splitlines()[-1].partition(" = ")[0]]
+    assert [len(predictions) for predictions in result] == [3, 3]
     commands = [line for line in section.splitlines() if line.startswith("    python -m")]
     assert len(commands) == 3
     table, listed, export = (shlex.split(command)[3:] for command in commands)
+    capsys.readouterr()
     assert main(table) == 0
     shown = capsys.readouterr().out
     rows = [line.split()[0] for line in shown.splitlines()[2:]]
