@@ -228,10 +228,10 @@ class FewShotDataset(CoOpNames, DatasetBase):
 
     def sample(self, split: Split, shots: int) -> Draw:
         """The draw from Python's global generator, train first."""
-        train = self.generate_fewshot_dataset(split.train, num_shots=shots)
-        if not split.val:
-            return train, []
-        return train, self.generate_fewshot_dataset(split.val, num_shots=min(shots, MAX_VAL_SHOTS))
+        draw: Any = self.generate_fewshot_dataset  # takes whatever has a label
+        train = draw(split.train, num_shots=shots)
+        val = draw(split.val, num_shots=min(shots, MAX_VAL_SHOTS)) if split.val else []
+        return train, val
 
     @property
     def split_fewshot_dir(self) -> str:

@@ -188,10 +188,11 @@ class ImageFolder(FewShotDataset):
         for number, line in enumerate(map(plain_spaces, read_lines(path)), 1):
             written, _, words = line.partition("\t" if "\t" in line else " ")
             folder = known.get(composed(written.strip()))
-            if line and (folder is None or not words.strip()):
+            if not line:
+                continue
+            if folder is None or not words.strip():
                 raise ValueError(f"{path}, line {number}: {self.expected(line, folders)}")
-            if line:
-                rows.append((number, [folder, words.strip()]))
+            rows.append((number, [folder, words.strip()]))
         return words_of_folders(path, rows)
 
     def expected(self, line: str, folders: Collection[str]) -> str:

@@ -25,11 +25,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from common.atomic import atomic_write
+from common.safe_yaml import read_yaml
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint, what_it_is
 from frozen_clip.finite import check_finite
 from run.command import Parser, guarded, path, piped, printing_stops_nothing
-from run.config import default_config, read_yaml
+from run.config import default_config
 from training.checkpoints import find_checkpoint, plain_tensors
 from training.published import KeyMap, State, published, trainers_of
 

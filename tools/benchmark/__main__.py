@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -34,7 +35,7 @@ TOLERANCE = {
 }  # relative, of the loss and the gradients' norm
 
 
-def run(case: dict) -> dict:
+def run(case: dict[str, Any]) -> dict[str, Any]:
     """One measurement in a process of its own. RuntimeError with its last words if it fails."""
     command = [sys.executable, "-m", "tools.benchmark.worker", json.dumps(case)]
     # frozen_clip.load asks for huge pages, which plain code does not
@@ -47,12 +48,12 @@ def run(case: dict) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(case: dict, rounds: int, names: Sequence[str]) -> dict[str, dict]:
+def compare(case: dict[str, Any], rounds: int, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The sides by turns; the best step and evaluation, the largest peak of each.
 
     Raises RuntimeError when they differ in loss or gradients, or these are not finite.
     """
-    sides: dict[str, list[dict]] = {name: [] for name in names}
+    sides: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(rounds):
         for side, measured in sides.items():
             measured.append(run({**case, "side": side}))
@@ -70,7 +71,7 @@ def compare(case: dict, rounds: int, names: Sequence[str]) -> dict[str, dict]:
     return best
 
 
-def summary(measured: list[dict]) -> dict:
+def summary(measured: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         **measured[0],
         "step": min(m["step"] for m in measured),
@@ -79,7 +80,7 @@ def summary(measured: list[dict]) -> dict:
     }
 
 
-def row(case: dict) -> list[str]:
+def row(case: dict[str, Any]) -> list[str]:
     """A line of the table, of a case and what its sides measured."""
     ours, theirs = case["ours"], case.get("plain")
     cells = [case["method"], case["precision"], str(case["classes"]), str(case["batch"])]
@@ -108,7 +109,7 @@ def table(rows: list[list[str]]) -> str:
     )
 
 
-def growth(record: list[dict]) -> list[str]:
+def growth(record: list[dict[str, Any]]) -> list[str]:
     """How a step of ours grows with the number of classes, for one batch size."""
     steps = {
         (case["method"], case["precision"], case["classes"], case["batch"]): case["ours"]["step"]
@@ -167,7 +168,7 @@ def measure_all(args: argparse.Namespace) -> None:
     print(table([row(case) for case in record]), *growth(record), sep="\n")
 
 
-def sides_of(case: dict, compiled: bool) -> list[str]:
+def sides_of(case: dict[str, Any], compiled: bool) -> list[str]:
     plain = [] if (case["classes"], case["batch"]) in OURS_ALONE else ["plain"]
     return [*plain, "ours", *(["compiled"] if compiled else [])]
 

@@ -79,7 +79,7 @@ def run_verify(args: argparse.Namespace) -> int:
         found = survey(entry, args.root, check_files=True, deep=args.deep)
         if found.state == PRESENT:
             note = "" if has_split_file(entry, args.root) else " (split made here, not published)"
-            print(f"{entry.config}: ok, {describe(found.found)}{note}")
+            print(f"{entry.config}: ok, {describe(found.expected)}{note}")
             continue
         wrong += 1
         print(f"{entry.config}: {found.state}")

@@ -274,5 +274,6 @@ def toy_counts(folder: Path) -> Counts | None:
     """What a loader must find in a drawn directory; None for any other directory."""
     settings = read_record(folder).get("settings")
     counts = settings.get("counts") if isinstance(settings, dict) else None
-    numbers = isinstance(counts, list) and all(type(count) is int for count in counts)
-    return Counts(*counts) if numbers and len(counts) == len(Counts._fields) else None
+    if not isinstance(counts, list) or [type(c) for c in counts] != [int] * len(Counts._fields):
+        return None
+    return Counts(*counts)

@@ -59,8 +59,17 @@ def load(
     """
     from tools.predict.build import build_classifier  # late: --help must not wait for torch
 
-    choice = {"classes": classes, "template": template, "epoch": epoch, "cache": cache}
-    place = {"device": device, "precision": precision, "backbone": backbone}
-    place |= {"exif_orientation": exif_orientation, "root": root}
-    code = {"plugins": plugins, "plugin_paths": plugin_paths}
-    return build_classifier(run, **choice, **place, **code)
+    return build_classifier(
+        run,
+        classes=classes,
+        template=template,
+        epoch=epoch,
+        cache=cache,
+        device=device,
+        precision=precision,
+        backbone=backbone,
+        exif_orientation=exif_orientation,
+        root=root,
+        plugins=plugins,
+        plugin_paths=plugin_paths,
+    )

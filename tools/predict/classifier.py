@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from PIL.Image import Image
@@ -12,12 +12,13 @@ from yacs.config import CfgNode
 
 from dassl.data.transforms import build_transform
 from dassl.utils import read_image
-from dassl.utils.images import UnknownDepth, as_rgb
+from dassl.utils.depth import UnknownDepth
+from dassl.utils.images import as_rgb
 from tools.predict.images import batches
 from training.method import Method
 from training.precision import Precision
 
-ImageLike = str | PathLike[str] | Image
+ImageLike: TypeAlias = str | PathLike[str] | Image
 SLACK = 0.05  # of normalized values: what half precision, or a change of size, adds
 HINTS = {
     "ndarray": (
@@ -65,7 +66,7 @@ class Classifier:
         self.text_features = text_features
         self.classes = classes
         self.seen = seen
-        self.transform = build_transform(self.cfg, is_train=False)
+        self.transform: Any = build_transform(self.cfg, is_train=False)
         self.batch_size = self.cfg.DATALOADER.TEST.BATCH_SIZE
         self.upright = self.cfg.INPUT.EXIF_ORIENTATION == "apply"
         self.tilted: list[str] = []
@@ -156,9 +157,9 @@ class Classifier:
             yield from self._checked(images).split(self.batch_size)
             return
         one = isinstance(images, str | PathLike | Image) or not isinstance(images, Iterable)
-        images = [images] if one else list(images)
-        for start in range(0, len(images), self.batch_size):
-            part = images[start : start + self.batch_size]
+        given: list[Any] = [images] if one else list(images)  # type: ignore[arg-type]
+        for start in range(0, len(given), self.batch_size):
+            part = given[start : start + self.batch_size]
             yield torch.stack([self.transform(_opened(image, self.upright)) for image in part])
 
     def _checked(self, images: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ N and C. It is what the method itself computes, traced: all branches, fusion and
 import importlib.util
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -40,11 +41,14 @@ class ImageSide(nn.Module):
         return self.method.classify(images, class_features, self.seen)
 
 
+Graph: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # images, class features -> logits
+
+
 class Exported(NamedTuple):
-    """The name of the graph's file, and what it gives for images and class features."""
+    """The name of the graph's file, and the graph."""
 
     file: str
-    run: object
+    run: Graph
 
 
 def export(classifier: Classifier, folder: Path) -> str:
@@ -53,7 +57,7 @@ def export(classifier: Classifier, folder: Path) -> str:
     The classifier must be on the CPU, in fp32. Raises ValueError for a method whose class
     features depend on the image, and for a directory that holds other things.
     """
-    check_splits(classifier)
+    w = class_features(classifier)
     check_folder(folder)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -63,7 +67,7 @@ def export(classifier: Classifier, folder: Path) -> str:
         graph, run = write_graph(side, classifier, part)
         difference, shown = largest_difference(side, run, classifier)
         content = manifest(classifier, graph, difference)
-        np.save(part / FEATURES, classifier.text_features.numpy())
+        np.save(part / FEATURES, w.numpy())
         (part / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
         (part / "README.md").write_text(readme(content), encoding="utf-8")
         folder.mkdir(exist_ok=True)
@@ -77,7 +81,8 @@ def export(classifier: Classifier, folder: Path) -> str:
     return f"{shown}\n{folder}: {files}"
 
 
-def check_splits(classifier: Classifier) -> None:
+def class_features(classifier: Classifier) -> Tensor:
+    """w (C, E); ValueError for a method whose features or image preparation cannot be exported."""
     if classifier.text_features is None:
         raise ValueError(
             f"{classifier.trainer_name} cannot be exported: its class features depend on the "
@@ -86,6 +91,7 @@ def check_splits(classifier: Classifier) -> None:
     strange = set(classifier.cfg.INPUT.TRANSFORMS) & {"instance_norm"}
     if strange or classifier.cfg.INPUT.NO_TRANSFORM:
         raise ValueError("the run prepares images in a way that an export cannot describe")
+    return classifier.text_features
 
 
 def check_folder(folder: Path) -> None:
@@ -102,7 +108,7 @@ def check_folder(folder: Path) -> None:
 def write_graph(side: ImageSide, classifier: Classifier, folder: Path) -> Exported:
     """As ONNX where that can be written, else as a program of torch.export."""
     height, width = classifier.cfg.INPUT.SIZE
-    example = torch.zeros(2, 3, height, width), torch.zeros(3, classifier.text_features.shape[1])
+    example = torch.zeros(2, 3, height, width), torch.zeros(3, class_features(classifier).shape[1])
     dynamic = {"images": {0: Dim("N")}, "class_features": {0: Dim("C")}}
     with torch.no_grad():
         program = torch.export.export(side, example, dynamic_shapes=dynamic)
@@ -126,15 +132,21 @@ def why_no_onnx() -> str:
 
 
 def write_onnx(
-    program: ExportedProgram, example: tuple[Tensor, ...], dynamic: dict, file: Path
+    program: ExportedProgram, example: tuple[Tensor, ...], dynamic: Any, file: Path
 ) -> None:
-    names = {"input_names": ["images", "class_features"], "output_names": ["logits"]}
-    names["dynamic_shapes"] = dynamic  # N and C by name
-    onnx = torch.onnx.export(program, example, dynamo=True, verbose=False, **names)
+    onnx: Any = torch.onnx.export(
+        program,
+        example,
+        dynamo=True,
+        verbose=False,
+        input_names=["images", "class_features"],
+        output_names=["logits"],
+        dynamic_shapes=dynamic,  # N and C by name
+    )
     onnx.save(file, external_data=False)  # one file: no image tower comes near ONNX's 2 GB
 
 
-def onnx_runner(file: Path) -> object:
+def onnx_runner(file: Path) -> Graph | None:
     """The file as a function; None where onnxruntime is not installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None
@@ -149,18 +161,17 @@ def onnx_runner(file: Path) -> object:
     return run
 
 
-def largest_difference(side: ImageSide, run: object, classifier: Classifier) -> tuple[float, str]:
+def largest_difference(side: ImageSide, run: Graph, classifier: Classifier) -> tuple[float, str]:
     """Between the graph's logits and the method's, on random images.
 
     RuntimeError if it is large, FloatingPointError if the method's are not finite.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator, w = torch.Generator().manual_seed(0), class_features(classifier)
     differences = []
     for count in (1, 5):
         images = torch.randn(count, 3, *classifier.cfg.INPUT.SIZE, generator=generator)
         with torch.no_grad():
-            expected = side(images, classifier.text_features)
-            found = run(images, classifier.text_features)
+            expected, found = side(images, w), run(images, w)
         if not is_finite(expected):
             raise FloatingPointError(
                 "the method's logits of random images are infinite or NaN, so that no export can "
@@ -174,7 +185,7 @@ def largest_difference(side: ImageSide, run: object, classifier: Classifier) -> 
 
 
 def manifest(classifier: Classifier, graph: str, difference: float) -> dict[str, object]:
-    node, (classes, width) = classifier.cfg.INPUT, classifier.text_features.shape
+    node, (classes, width) = classifier.cfg.INPUT, class_features(classifier).shape
     normalized = "normalize" in node.TRANSFORMS
     return {
         "trainer": classifier.trainer_name,

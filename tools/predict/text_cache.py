@@ -85,5 +85,5 @@ def _bytes(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
 def _sources() -> Iterator[bytes]:
     """The code that makes the features."""
     for package in (frozen_clip, training, trainers):
-        for file in sorted(Path(package.__file__).parent.rglob("*.py")):
+        for file in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
             yield file.read_bytes()

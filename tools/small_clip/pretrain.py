@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import clip
 import numpy as np
@@ -141,7 +142,7 @@ def compact(prompts: list[str], ids: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(places)
 
 
-def decayed(model: CLIP, weight_decay: float) -> list[dict]:
+def decayed(model: CLIP, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups: matrices decay, gains and biases do not, the scale is set by schedule."""
     model.logit_scale.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]

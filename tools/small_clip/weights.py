@@ -8,6 +8,7 @@ The file is a numpy archive of float16 arrays under the names of OpenAI's state 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,9 @@ def build(vocab_size: int = VOCAB_SIZE) -> CLIP:
 
 def save(state: dict[str, torch.Tensor], ids: np.ndarray, path: Path) -> None:
     """Write a state dict whose token embedding holds only the rows of `ids`, in that order."""
-    arrays = {name: value.detach().numpy().astype(np.float16) for name, value in state.items()}
+    arrays: dict[str, Any] = {
+        name: value.detach().numpy().astype(np.float16) for name, value in state.items()
+    }
     rows = arrays.pop(EMBEDDING)
     assert rows.shape[0] == len(ids), "one embedding row per kept token"
     arrays |= {

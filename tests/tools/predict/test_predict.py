@@ -91,10 +91,12 @@ def test_the_docs(runs, toy, tmp_path, monkeypatch, capsys):
     assert len(code.split("\n")) == 5 and code.count("\n\n") == 1  # three lines
     names: dict = {}
     exec(code, names)
-    assert [len(answer) for answer in names["predictions"]] == [3, 3]
+    result = names[code.strip().splitlines()[-1].partition(" = ")[0]]
+    assert [len(predictions) for predictions in result] == [3, 3]
     commands = [line for line in section.splitlines() if line.startswith("python -m")]
     assert len(commands) == 3
     table, listed, export = (shlex.split(command)[3:] for command in commands)
+    capsys.readouterr()
     assert main(table) == 0
     shown = capsys.readouterr().out
     rows = [line.split()[0] for line in shown.splitlines()[2:]]
