@@ -80,16 +80,9 @@ class CoOpMethod(Method):
     settings: CoOpSettings
     rows_CK: Tensor | None
 
-    def __init__(
-        self,
-        settings: CoOpSettings,
-        clip: FrozenCLIP,
-        classnames: Sequence[str],
-        template: str = "",
-    ):
-        super().__init__(settings, clip, classnames, template)
-        count, before, rows_CK = settings.context.count, settings.words_before_name, None
-        if before < count or settings.csc:
+    def prepare(self, classnames: Sequence[str]) -> None:
+        count, before, rows_CK = self.settings.context.count, self.settings.words_before_name, None
+        if before < count or self.settings.csc:
             self.prompts, rows_CK = in_suffixes(self.prompts, classnames, count, before)
         self.register_buffer("rows_CK", rows_CK, persistent=False)
 

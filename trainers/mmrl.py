@@ -103,11 +103,8 @@ class MMRLMethod(Method):
     settings: MMRLSettings
     w0: Tensor
 
-    def __init__(
-        self, settings: MMRLSettings, clip: FrozenCLIP, classnames: Sequence[str], template: str
-    ):
-        super().__init__(settings, clip, classnames, template)
-        self.register_buffer("w0", normalize(clip.encode_text(self.prompts)), persistent=False)
+    def prepare(self, classnames: Sequence[str]) -> None:
+        self.register_buffer("w0", normalize(self.clip.encode_text(self.prompts)), persistent=False)
 
     def edits(self, tokens_JKD: Tensor, tower: TextTower | VisionTower) -> Edits:
         """Insert before the first of the layers, and `later_edit` before each later one."""

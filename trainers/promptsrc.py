@@ -58,15 +58,8 @@ class PromptSRCMethod(IVLPMethod):
     settings: PromptSRCSettings
     w0: Tensor
 
-    def __init__(
-        self,
-        settings: PromptSRCSettings,
-        clip: FrozenCLIP,
-        classnames: Sequence[str],
-        template: str = "",
-    ):
-        super().__init__(settings, clip, classnames, template)
-        w0 = teacher_features(clip, classnames, IMAGENET_TEMPLATES)
+    def prepare(self, classnames: Sequence[str]) -> None:
+        w0 = teacher_features(self.clip, classnames, IMAGENET_TEMPLATES)
         self.register_buffer("w0", w0, persistent=False)
 
     def forward(self, images: Tensor) -> Outputs:

@@ -42,11 +42,8 @@ class VPTMethod(IVLPMethod):
     Settings, Learner = VPTSettings, VisionPrompts
     w0: Tensor
 
-    def __init__(
-        self, settings: VPTSettings, clip: FrozenCLIP, classnames: Sequence[str], template: str = ""
-    ):
-        super().__init__(settings, clip, classnames, template)
-        self.register_buffer("w0", normalize(clip.encode_text(self.prompts)), persistent=False)
+    def prepare(self, classnames: Sequence[str]) -> None:
+        self.register_buffer("w0", normalize(self.clip.encode_text(self.prompts)), persistent=False)
 
     def text_features(self) -> Tensor:
         """w0 (C, E), normalized."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from frozen_clip import FrozenCLIP, Prompts
+from frozen_clip import Prompts
 from training.method import Method, cosine_logits, normalize
 from training.settings import MethodSettings, precision
 from training.templates import SELECTED_TEMPLATES
@@ -64,11 +64,8 @@ class EnsembleMethod(ZeroshotMethod):
     Settings = EnsembleSettings
     settings: EnsembleSettings
 
-    def __init__(
-        self, settings: EnsembleSettings, clip: FrozenCLIP, classnames: Sequence[str], template: str
-    ):
-        super().__init__(settings, clip, classnames, template)
-        self.selected = [clip.prompts(classnames, each) for each in SELECTED_TEMPLATES]
+    def prepare(self, classnames: Sequence[str]) -> None:
+        self.selected = [self.clip.prompts(classnames, each) for each in SELECTED_TEMPLATES]
 
     def ensemble(self) -> list[Prompts]:
         return [*self.selected, self.prompts] if self.settings.own_template else self.selected

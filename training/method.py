@@ -46,10 +46,14 @@ class Method(nn.Module):
         self.settings, self.clip = settings, clip
         self.prompts = clip.prompts(classnames, settings.template or template)
         self.learner = self.build_learner(len(classnames))
+        self.prepare(classnames)
 
     def build_learner(self, classes: int) -> nn.Module:
         """What is trained, as it starts: the only draw from torch's generator."""
         return self.Learner(self.settings, self.clip)
+
+    def prepare(self, classnames: Sequence[str]) -> None:
+        """Compute what is constant, such as features of the frozen CLIP."""
 
     def text_features(self) -> Tensor | None:
         raise NotImplementedError

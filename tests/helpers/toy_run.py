@@ -32,9 +32,12 @@ def trainer_names() -> list[str]:
 
 def variant(trainer: str, name: str = "small") -> Path:
     """The YAML file of a trainer, or that of the one it is built on."""
-    classes = TRAINER_REGISTRY.get(trainer).__mro__
-    files = [REPO / "configs" / "trainers" / cls.__name__ / f"{name}.yaml" for cls in classes]
-    return next((file for file in files if file.is_file()), files[0])
+    folder = REPO / "configs" / "trainers"
+    if not (folder / trainer).is_dir():
+        default_config()  # registers it
+        known = (cls.__name__ for cls in TRAINER_REGISTRY.get(trainer).__mro__)
+        trainer = next((parent for parent in known if (folder / parent).is_dir()), trainer)
+    return folder / trainer / f"{name}.yaml"
 
 
 def write_clips(folder: Path) -> None:

@@ -1,22 +1,31 @@
 """CONTRIBUTING.md: its examples work, and what it and the tools name exists; CHANGELOG.md."""
 
+import json
 import re
+import shutil
+import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 
 import datasets
 import trainers
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.engine import TRAINER_REGISTRY
+from frozen_clip import reference
+from frozen_clip.prompts import tokenize
 from run.config import default_config
 from tests.helpers import feature_models, toy_run
+from tests.helpers.golden_files import Golden, clip
 from tests.helpers.toy_run import REPO
 from tests.house.test_readme import commands
-from tests.trainers import test_contract
+from tools import settings_table
 
 TEXT = (REPO / "CONTRIBUTING.md").read_text()
 QUOTED = re.findall(r"`([^`\n]+)`", TEXT)
@@ -52,50 +61,79 @@ def dropped(tmp_path, monkeypatch):
         sys.modules.pop(module, None)
 
 
-@pytest.fixture
-def text_offset(dropped, tmp_path, monkeypatch):
-    """The example of a trainer, with its small.yaml."""
+def golden_text_offset(file: Path) -> None:
+    """A golden file of the example, from plain maths on CLIP's own model."""
+    given, model = Golden("baselines/coop_end_generic.npz"), clip().clip
+    names, images, labels = given.meta["classnames"], given["in/images"], given["in/labels"]
+    how = {"name": "SGD", "lr": 0.002, "momentum": 0.9, "schedule": "constant", "steps": 6}
+    meta = {"trainer": "TextOffset", "options": {"LENGTH": 2.0}, "classnames": names}
+    meta |= {"template": "a photo of a {}.", "optimizer": how}
+    ids = tokenize([f"a photo of a {name.replace('_', ' ')}." for name in names])
+    offset = torch.nn.Parameter(torch.linspace(-0.01, 0.01, clip().embed_dim))
+
+    def logits() -> torch.Tensor:
+        f = F.normalize(reference.vision(model, images, {})[:, 0] @ model.visual.proj, dim=-1)
+        w = F.normalize(F.normalize(reference.text(model, ids, {}), dim=-1) + 2 * offset, dim=-1)
+        return model.logit_scale.exp() * f @ w.T
+
+    def loss() -> torch.Tensor:
+        return F.cross_entropy(logits(), labels)
+
+    (gradient,) = torch.autograd.grad(loss(), offset)
+    content = {"in/images": images, "in/labels": labels, "in/token_ids": ids, "out/loss": loss()}
+    content |= {"out/logits": logits(), "grad/text_encoder.offset": gradient}
+    content["param/text_encoder.offset"] = offset.detach().clone()
+    optimizer, losses = torch.optim.SGD([offset], lr=0.002, momentum=0.9), []
+    for _ in range(6):
+        optimizer.zero_grad()
+        losses.append(loss())
+        losses[-1].backward()
+        optimizer.step()
+    content |= {"traj/losses": torch.stack(losses), "eval6/logits": logits()}
+    content["after6/text_encoder.offset"] = offset
+    arrays = {name: tensor.detach().numpy() for name, tensor in content.items()}
+    np.savez(file, **arrays, **{"meta/json": json.dumps(meta)})
+
+
+def test_a_method_is_four_files(tmp_path):
+    """In a copy of the tree: contract, golden numbers and published checkpoints find it."""
+    copy = tmp_path / "copy"
+    listed = ["git", "ls-files", "-co", "--exclude-standard"]
+    files = subprocess.run(listed, cwd=REPO, capture_output=True, text=True, check=True)
+    for name in files.stdout.splitlines():
+        if (REPO / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPO / name, copy / name)
+    (copy / "trainers/text_offset.py").write_text(block("python", "class TextOffset("))
+    (copy / "configs/trainers/TextOffset").mkdir()
+    (copy / "configs/trainers/TextOffset/small.yaml").write_text(block("yaml", "TEXTOFFSET"))
+    (copy / "trainers/published/TextOffset.yaml").write_text(block("yaml", "text_encoder.offset"))
+    golden_text_offset(copy / "tests/golden/baselines/text_offset.npz")
+    tests = [
+        f"tests/trainers/test_{name}.py" for name in ("contract", "golden", "public_checkpoints")
+    ]
+    battery = [sys.executable, "-m", "pytest", "-q", "-k", "TextOffset or text_offset", *tests]
+    done = subprocess.run(battery, cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 20
+
+
+def test_the_method_takes_a_backbone_that_gives_features_alone(dropped, toy, tmp_path, monkeypatch):
     dropped(trainers, "text_offset", block("python", "class TextOffset("))
     config = block("yaml", "TEXTOFFSET").replace("../..", str(REPO / "configs"))
     (tmp_path / "small.yaml").write_text(config)
     monkeypatch.setattr(toy_run, "variant", lambda name: tmp_path / "small.yaml")
-    return "TextOffset"
-
-
-def test_the_trainer_learns_and_can_be_loaded(text_offset, toy, tmp_path):
-    for number, clip in enumerate(("narrow", "wide")):
-        run = tmp_path / str(number)
-        test_contract.test_training_moves_the_learner_and_nothing_else(text_offset, clip, toy, run)
-    run = tmp_path / "files"
-    test_contract.test_saved_keys_are_the_learners(text_offset, toy, run)
-    test_contract.test_loads_onto_another_class_list(text_offset, toy, run / "again")
-
-
-def test_the_trainer_takes_a_backbone_that_gives_features_alone(text_offset, toy, tmp_path):
     feature_models.write(tmp_path / "custom", "custom")
     opts = ("MODEL.BACKBONE.NAME", f"open_clip:{tmp_path / 'custom'}")
-    trainer = toy_run.build(toy_run.command(toy, text_offset, tmp_path / "run", opts=opts))
+    trainer = toy_run.build(toy_run.command(toy, "TextOffset", tmp_path / "run", opts=opts))
     before = toy_run.state_of(trainer)["offset"]
     trainer.train()
     assert not torch.equal(before, toy_run.state_of(trainer)["offset"])
     assert not any(p.requires_grad for p in trainer.method.clip.parameters())
 
 
-@pytest.mark.parametrize(
-    "promise",
-    [
-        test_contract.test_evaluate_train_evaluate_equals_a_fresh_object,
-        test_contract.test_one_seed_gives_one_result,
-        test_contract.test_the_whole_command_leaves_a_record,
-    ],
-)
-def test_the_trainer_keeps_the_contract(promise, text_offset, toy, tmp_path):
-    promise(text_offset, toy, tmp_path)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "amp"])
-def test_the_trainer_has_all_precisions_of_a_cpu(precision, text_offset, toy, tmp_path):
-    test_contract.test_precisions_of_a_cpu(text_offset, precision, toy, tmp_path)
+def test_the_page_of_settings_is_that_of_the_dataclasses():
+    assert (REPO / "docs" / "settings.md").read_text() == settings_table.page()
 
 
 def test_the_data_set(dropped, tmp_path):
