@@ -34,8 +34,6 @@ coverage: .venv/.ready  ## the default tests, and the lines that none of them re
 
 # Of the tools, uv is in .venv where setup.sh put it. NO_MKDOCS_2_WARNING: no advertisement in the output.
 docs: .venv/.ready  ## the documentation as a site, in site/; broken links fail
-	$(VENV)/python -c 'import material, mkdocstrings' 2>/dev/null || \
-	  $$(command -v uv || echo $(VENV)/uv) pip install --quiet --python $(VENV)/python -r requirements-docs.txt
 	$(VENV)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict
 

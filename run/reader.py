@@ -73,7 +73,7 @@ def _metrics(record: dict[str, Any]) -> dict[str, float]:
 
 
 def _number(record: dict[str, Any], name: str, *kinds: type) -> Any:
-    value = record.get(name)
+    value: Any = record.get(name)
     if type(value) not in kinds or not math.isfinite(value):  # type(): True is no number
         raise ValueError(f"it has no usable '{name}'")
     return value

@@ -88,8 +88,9 @@ def write_report(given: argparse.Namespace, runs: list[Run]) -> list[str]:
     from tools.report import sections  # late: --help must not wait for matplotlib
     from tools.report.page import render
     from tools.report.plots import Plots, style
+    from tools.report.selection import Choice
 
-    choice = sections.Choice(given.details, tuple(given.run), given.classes)
+    choice = Choice(given.details, tuple(given.run), given.classes)
     report = sections.Report(given.output, runs, Measure(given.metric, given.ci95), choice)
     plots = Plots(given.plots)
     with style():

@@ -20,7 +20,7 @@ class Material:
 
     curves: dict[str, pd.Series]
     classes: pd.DataFrame
-    confusion: pd.DataFrame | None
+    confusion: pd.DataFrame  # None without predictions
     damaged: list[str]
 
     def name(self, label: int) -> str:

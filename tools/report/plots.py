@@ -6,7 +6,9 @@ import re
 import textwrap
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
@@ -26,7 +28,7 @@ SERIES = (
 )
 MARKERS = "osD^vPX*"
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",  # the same figure is the same text
     "text.parse_math": False,  # names of classes and datasets may hold dollars
@@ -46,7 +48,7 @@ _TAG = re.compile(r"<[^>]*>")
 _DIGITS = re.compile(r"(\d+\.\d\d)\d+")
 
 
-def style() -> rc_context:
+def style() -> AbstractContextManager[None]:
     """The settings under which figures are drawn and saved."""
     return rc_context(STYLE)
 
@@ -94,7 +96,7 @@ def printable(text: object) -> str:
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", clean)
 
 
-def look(series: int) -> dict[str, object]:
+def look(series: int) -> dict[str, Any]:
     """Color, marker and dashes of the series with this number; the first 24 are all different."""
     return {
         "color": SERIES[series % len(SERIES)],

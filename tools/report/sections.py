@@ -178,9 +178,12 @@ def _mark_best(row: list[Cell], measure: Measure) -> list[Cell]:
 # ---- cost
 
 
-def _number(record: Mapping[str, Any], *path: str) -> float | None:
+Record = Mapping[str, Any]
+
+
+def _number(record: Record, *path: str) -> float | None:
     """A finite number of a record, or None where it is absent or something else."""
-    value: object = record
+    value: Any = record
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     usable = isinstance(value, int | float) and not isinstance(value, bool)
@@ -232,7 +235,10 @@ def _costs(report: Report) -> Section:
 
 
 def _spread_cell(
-    records: list[dict], form: Callable[[float], str], path: tuple[str, ...], trained: bool
+    records: list[Record],
+    form: Callable[[float], str],
+    path: tuple[str, ...],
+    trained: bool,
 ) -> Cell:
     """Median, and below it lowest – highest, over the runs that recorded it."""
     chosen = [record for record in records if not (trained and record.get("eval_only"))]

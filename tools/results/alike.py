@@ -1,6 +1,7 @@
 """Whether runs are of one experiment, as far as their files say."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from run.flat import INCIDENTAL
 from run.reader import replacing
@@ -128,7 +129,7 @@ def _relevant(run: Run) -> dict[str, str]:
 
 def _of_training(run: Run) -> dict[str, str]:
     """The same of the training of the weights that a run only tested."""
-    trained = run.record.get("trained")
+    trained: Any = run.record.get("trained")
     settings = trained.get("settings") if isinstance(trained, dict) else None
     if not isinstance(settings, dict):
         return {}
@@ -136,7 +137,7 @@ def _of_training(run: Run) -> dict[str, str]:
     return _without_name(texts, trained.get("weights_hash")) | _code(trained, run.trainer)
 
 
-def _code(identity: dict, trainer: str | None) -> dict[str, str]:
+def _code(identity: dict[str, Any], trainer: str | None) -> dict[str, str]:
     """Which plugin took the place of the trainer, if that is known."""
     plugins = replacing(identity, trainer or "")
     return {} if plugins is None else {"plugin in place of ours": ", ".join(plugins) or "none"}
@@ -157,15 +158,15 @@ def _paired(base: Run, new: Run) -> tuple[Facts, Facts]:
     if trained:
         right = {key: value for key, value in right.items() if not key.startswith(_TRAINING)}
         left, right = left | _training(base), right | trained
-    halves = ({k: v for k, v in own.items() if k not in _HALVES} for own in (left, right))
-    return tuple(halves)
+    one, two = ({k: v for k, v in own.items() if k not in _HALVES} for own in (left, right))
+    return one, two
 
 
 def _training(run: Run) -> dict[str, str]:
     """Facts of the training behind a result: this run's own, or that of the weights it tested."""
     tests = run.record.get("eval_only") is True or run.split in ("test_new", "test_target")
     facts = _of_training(run) if tests else _relevant(run)
-    source = run.record.get("trained") if tests else run.record
+    source: Any = run.record.get("trained") if tests else run.record
     if facts and isinstance(data := source.get("data_hash"), str):
         facts["data_hash"] = data
     return {f"{_TRAINED}{key}": value for key, value in facts.items()}

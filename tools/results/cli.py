@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from run.command import Parser, guarded, path
 from run.reader import METRICS
@@ -237,7 +237,7 @@ class Experiment(NamedTuple):
 
     def cell(self, metric: str) -> Cell:
         """Runs in directories of other names than seed<N> are numbered."""
-        seeds = [run.seed for run in self.runs]
+        seeds: Sequence[Any] = [run.seed for run in self.runs]
         if None in seeds or len(set(seeds)) < len(seeds):
             seeds = range(1, len(seeds) + 1)
         seeded = [replace(run, seed=seed) for run, seed in zip(self.runs, seeds, strict=True)]

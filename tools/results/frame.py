@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -74,13 +74,13 @@ class Cell:
     """
 
     state: str
-    mean: float | None = None
+    mean: Any = None  # float
     values: Mapping[int, float] = field(default_factory=dict)
     due: tuple[int, ...] = ()
     over: tuple[str, ...] = ()  # of an average: the datasets
     unlike: tuple[str, ...] = ()  # what makes it no mean, or no comparison, of like with like
     runs: tuple[Run, ...] = ()  # that the values are of
-    pair: tuple["Cell", "Cell"] | None = None  # of a difference: the two cells
+    pair: tuple["Cell", ...] = ()  # of a difference: the two cells
 
     @property
     def complete(self) -> bool:
@@ -102,7 +102,7 @@ def cell_of(runs: Iterable[Run], metric: str, due: Iterable[int] = ()) -> Cell:
 
     ValueError where two runs are of one seed, as when a tree has the same under two layouts.
     """
-    by_seed: dict[int | None, Run] = {}
+    by_seed: dict[Any, Run] = {}
     for run in runs:
         if (first := by_seed.setdefault(run.seed, run)) is not run:
             raise ValueError(
@@ -113,13 +113,13 @@ def cell_of(runs: Iterable[Run], metric: str, due: Iterable[int] = ()) -> Cell:
     seeds = tuple(sorted({*due, *by_seed}))
     if not measured:
         states = {"unmeasured" if run.complete else run.state for run in by_seed.values()}
-        return Cell(_first_empty(states) or "missing", due=seeds)
+        return Cell(_first_empty(states), due=seeds)
     values = {run.seed: run.metrics[metric] for run in measured}
     return replace(_filled(values, seeds), unlike=among_seeds(measured), runs=measured)
 
 
-def _first_empty(states: Iterable[str]) -> str | None:
-    return next((state for state in EMPTY if state in states), None)
+def _first_empty(states: Iterable[str]) -> str:
+    return next((state for state in EMPTY if state in states), "missing")
 
 
 def _filled(values: Mapping[int, float], due: tuple[int, ...]) -> Cell:
@@ -213,13 +213,13 @@ def methods_of(runs: Sequence[Run]) -> Methods:
     )
 
 
-def _spot(run: Run) -> tuple:
+def _spot(run: Run) -> tuple[Any, ...]:
     return run.trainer, run.cfg, run.backbone, run.split, run.dataset, run.shots
 
 
-def _mixed_epochs(runs: Iterable[Run], notes: list[str]) -> set[tuple]:
+def _mixed_epochs(runs: Iterable[Run], notes: list[str]) -> set[tuple[Any, ...]]:
     """The cells whose seeds were tested with the weights of different epochs."""
-    asked: dict[tuple, set[int | None]] = defaultdict(set)
+    asked: dict[tuple[Any, ...], set[int | None]] = defaultdict(set)
     for run in runs:
         if run.complete:
             asked[_spot(run)].add(run.load_epoch)
@@ -316,7 +316,7 @@ class Grid:
     def cell(self, dataset: str, method: str, part: str) -> Cell:
         return self.cells[dataset, method, part]
 
-    def shots_of(self, part: str) -> int | None:
+    def shots_of(self, part: str) -> Any:
         return self.shots if self.shots is not None else _leading_number(part)
 
     def complete(self, method: str, part: str) -> list[str]:

@@ -125,7 +125,7 @@ def _parse(parts: list[str], told: Told) -> dict[str, Any]:
     if trainer in rest:
         rest.remove(trainer)
     tree = Path(os.sep.join(parts[:at]) or os.sep)
-    place = {"protocol": protocol, "split": split, "tree": tree, "dataset": dataset}
+    place: dict[str, Any] = {"protocol": protocol, "split": split, "tree": tree, "dataset": dataset}
     place |= {"shots": shots, "trainer": trainer, "cfg": "/".join([*cfg, *rest])}
     _check(place, told)
     return place
@@ -167,6 +167,7 @@ def _take_shots(rest: list[str], told: Told) -> tuple[int, list[str], str | None
         after = rest[at] if at < len(rest) else None
         return int(match[1] or match[3]), [match[2]] if match[2] else [], after
     match = _CFG_SHOTS.fullmatch(found[0])
+    assert match
     return int(match[2]), [match[1]], rest[at - 1] if at else None
 
 
@@ -198,7 +199,7 @@ def _choose(
     options = options or [part for part in rest if known(part)]
     if len(set(options)) == 1:
         return options[0]
-    if usual in rest and (not options or usual in options):
+    if usual and usual in rest and (not options or usual in options):
         return usual
     raise ValueError(f"it is not clear which of {', '.join(rest) or 'no directory'} is the {role}")
 

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from run.reader import exact_metrics
 
@@ -128,11 +128,12 @@ class _Block:
 
     def metrics(self) -> dict[str, float]:
         """Percentages; printed ones may be off by half of their last digit. Raises ValueError."""
-        counts = (int(self.values[name]) if name in self.values else None for name in _FIELDS[:2])
-        shares = (float(self.values[name]) if name in self.values else None for name in _FIELDS[2:])
+        stated: dict[str, Any] = dict.fromkeys(_FIELDS)
+        for name, text in self.values.items():
+            stated[name] = float(text) if "." in text else int(text)
         printed = [self.values[name] for name in ("accuracy", "error") if name in self.values]
         decimals = min(len(text.partition(".")[2]) for text in printed)
-        return self.further | exact_metrics(*counts, *shares, tolerance=0.5 * 10**-decimals + 1e-9)
+        return self.further | exact_metrics(**stated, tolerance=0.5 * 10**-decimals + 1e-9)
 
 
 @dataclass

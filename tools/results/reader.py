@@ -28,7 +28,7 @@ _ENTRY = re.compile(r"((?:  )*)([A-Za-z0-9_]+):(?: (.*)|)")
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory; what neither its path nor its files tell is None."""
+    """One run directory; what neither its path nor its files tell is None (fields typed Any)."""
 
     path: Path
     # complete; unfinished; missing: an empty seed<N>; or unreadable: a result not to be trusted
@@ -36,16 +36,16 @@ class Run:
     reason: str | None = None  # why the run is not complete
     metrics: dict[str, float] = field(default_factory=dict)  # percent by name; complete runs only
     record: dict[str, Any] = field(default_factory=dict)  # results.json as it is
-    source: Path | None = None  # the file `metrics` were read from
+    source: Any = None  # the file `metrics` were read from
     notes: tuple[str, ...] = ()  # files and blocks that do not count, and why
-    protocol: str | None = None  # base2new, few_shot or cross_dataset; None: outside every tree
-    split: str | None = None  # train_base, test_new, train_source or test_target
-    dataset: str | None = None
-    shots: int | None = None
-    trainer: str | None = None
-    cfg: str | None = None  # the variant of the trainer's settings
-    seed: int | None = None
-    backbone: str | None = None
+    protocol: Any = None  # base2new, few_shot or cross_dataset; None: outside every tree
+    split: Any = None  # train_base, test_new, train_source or test_target
+    dataset: Any = None
+    shots: Any = None
+    trainer: Any = None
+    cfg: Any = None  # the variant of the trainer's settings
+    seed: Any = None
+    backbone: Any = None
     load_epoch: int | None = None  # the epoch that --load-epoch asked for
     tested_on: str | None = None  # test or val
     tree: Path | None = None  # the folder that holds the splits, or the datasets of few_shot

@@ -191,23 +191,6 @@ def test_tables_sort_by_click_and_by_key(browser, page):
     assert button.find_element("xpath", "..").get_attribute("aria-sort") is None
 
 
-def test_numbers_sort_as_numbers_and_missing_ones_last(browser, page, tmp_path):
-    root = tmp_path / "output"
-    for dataset, correct in {"a": 95, "b": 1000, "c": 300}.items():
-        write(
-            run_folder(root, "few_shot", dataset, "MMRL", 1) / "results.json",
-            results(correct, 1000),
-        )
-    write(run_folder(root, "few_shot", "d", "MMRL", 1) / "log.txt", "started")
-    assert main([str(root), "-o", str(tmp_path / "report.html")]) == 0
-    show(browser, tmp_path / "report.html")
-    table = "MMRL, 16 shots"
-    heading(browser, table, "16 shots").click()
-    assert column(browser, table, 0)[:4] == ["a", "c", "b", "d"]
-    heading(browser, table, "16 shots").click()
-    assert column(browser, table, 0)[:4] == ["b", "c", "a", "d"]
-
-
 def test_another_run_is_shown_when_chosen(browser, page):
     from selenium.webdriver.support.select import Select
 

@@ -91,12 +91,6 @@ def test_bad_input_is_status_2(tmp_path, capsys):
     assert stopped.value.code == 2
 
 
-def test_one_run_directory_alone(tmp_path, capsys):
-    seeds(tmp_path, 6561)
-    assert main([str(tmp_path / "seed1")]) == 0
-    assert "* accuracy: 81.00% +- 0.00%" in capsys.readouterr().out
-
-
 def test_multi_exp(tmp_path, capsys):
     seeds(tmp_path / "exp2", 6561, 6723)  # 82
     seeds(tmp_path / "exp10", 7290)  # 90

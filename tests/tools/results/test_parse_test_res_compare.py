@@ -44,14 +44,6 @@ def test_trainers_as_rows(tree, capsys):
     assert base["(k/n)†: over k of n data sets, not those of the others: see those in common"] == []
 
 
-def test_data_sets_as_rows(tree, capsys):
-    base = rows(out(capsys, tree).split("16 shots, new")[0])
-    assert base["CoOp"] == ["MMRL"]
-    assert base["eurosat"] == ["missing*", "91.00 ± 1.00"]
-    assert base["Average"] == ["72.00 ± 2.00 (1/2)†", "86.00 ± 1.00"]
-    assert base["* incomplete, left out of the average: CoOp: eurosat"] == []
-
-
 def test_csv_has_all_digits_and_nothing_else(tree, capsys):
     write(place(tree / "base2new", "test_new", "dtd", 2, "CoOp/c") / "results.json", "{")
     assert main([str(tree), "--format", "csv"]) == 0
@@ -221,31 +213,11 @@ def test_wrong_comparisons_are_status_2(tree, capsys, arguments, message):
     assert printed.out == ""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--against", "MMRL", "--published"], ["--format", "cvs"], ["--published-row", "mine"]],
-)
-def test_wrong_flags_are_status_2(tree, arguments):
-    with pytest.raises(SystemExit) as stopped:
-        main([str(tree), *arguments])
-    assert stopped.value.code == 2
-
-
 def test_strict_is_status_1_for_unfinished_runs(tree, capsys):
     assert main([str(tree), "--strict"]) == 0
     write(place(tree / "base2new", "test_new", "dtd", 3) / "log.txt", EPOCHS)
     assert main([str(tree)]) == 0
     assert main([str(tree), "--strict"]) == 1
-
-
-def test_what_does_not_belong_together_is_not_averaged(tmp_path, capsys):
-    write(tmp_path / "one" / "results.json", results(6561, dataset="DTD"))
-    write(tmp_path / "two" / "results.json", results(6723, dataset="EuroSAT"))
-    printed = out(capsys, tmp_path)
-    assert "* accuracy: 82.00%" not in printed
-    assert f"{tmp_path}, dataset DTD (1 of 1 runs)\n* accuracy: 81.00%" in printed
-    assert f"{tmp_path}, dataset EuroSAT (1 of 1 runs)\n* accuracy: 83.00%" in printed
-    assert f"warning: {tmp_path} holds 2 kinds of runs, which are not averaged" in printed
 
 
 def test_experiments_below_are_found_without_a_flag(tmp_path, capsys):

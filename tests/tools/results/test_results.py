@@ -4,12 +4,9 @@ import math
 import os
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.helpers.result_files import EPOCHS, block, place, results, seeds, trained, write
 from tools.results.frame import ci95, harmonic_mean, std
-from tools.results.layout import natural_key
 from tools.results.logs import read_log
 from tools.results.reader import find_runs, read_run
 
@@ -22,10 +19,6 @@ def test_aggregates_by_hand():
     assert ci95([79, 81, 79, 81]) == pytest.approx(0.98)  # 1.96 * 1 / 2
     assert harmonic_mean(60, 40) == 48
     assert harmonic_mean(0, 0) == 0
-
-
-def test_natural_key_sorts_seed_10_last():
-    assert sorted(["seed10", "seed9", "seed1"], key=natural_key) == ["seed1", "seed9", "seed10"]
 
 
 # ---- one log
@@ -146,13 +139,6 @@ def test_what_is_cut_off_or_mixed_is_no_result_of_less(tmp_path, content, reason
     assert reason in result.reason
 
 
-def test_a_block_that_is_cut_off_leaves_the_one_before(tmp_path):
-    log = write(tmp_path / "log.txt", block(6561) + lines_of(*OLD[:3]))
-    result = read_log(log)
-    assert result.metrics["macro_f1"] == 80.2
-    assert result.ignored == ("cut off before 'error'",)
-
-
 def test_a_rounded_accuracy_is_noted(tmp_path):
     write(tmp_path / "log.txt", "=> result\n* accuracy: 81.0%\n")
     assert read_run(tmp_path).notes == (
@@ -162,43 +148,10 @@ def test_a_rounded_accuracy_is_noted(tmp_path):
     assert read_run(tmp_path).notes == ()
 
 
-def test_ignored_blocks_are_reported(tmp_path):
-    write(tmp_path / "log.txt", block(6561) + block(7000)[:-3])
-    assert read_run(tmp_path).notes == (
-        "log.txt: result block ignored: a damaged line where 'macro_f1' should be",
-    )
-
-
-@pytest.mark.parametrize("breaker", ["=> result\n", EPOCHS, "Finish training\n"])
-def test_a_block_is_not_pieced_together(tmp_path, breaker):
-    lines = block(6561).splitlines(keepends=True)
-    log = write(tmp_path / "log.txt", "".join([*lines[:3], breaker, *lines[3:]]))
-    result = read_log(log, test_log=True)
-    assert not result.metrics
-    assert result.ignored[0] == "cut off before 'accuracy'"
-
-
 def test_test_log_takes_evaluations_of_unfinished_training(tmp_path):
     log = write(tmp_path / "log.txt", EPOCHS + block(6561))
     assert not read_log(log).metrics
     assert read_log(log, test_log=True).metrics["accuracy"] == 81.0
-
-
-LOG = (EPOCHS + block(4321) + trained(6561)).encode()
-NO_DIGITS = st.binary(max_size=40).map(lambda junk: bytes(b for b in junk if not 48 <= b <= 57))
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.integers(0, len(LOG)), st.integers(0, 300), st.integers(0, len(LOG)), st.data())
-def test_damaged_log_gives_the_right_number_or_none(tmp_path_factory, start, cut, end, data):
-    damaged = LOG[:start] + data.draw(NO_DIGITS) + LOG[start + cut :]
-    for content in (damaged, damaged[:end], damaged + b"\n" + LOG[:end]):
-        log = write(tmp_path_factory.getbasetemp() / "fuzz" / "log.txt", content)
-        result = read_log(log)
-        assert bool(result.metrics) == (result.state == "complete") == (result.reason is None)
-        if result.metrics:
-            assert result.metrics["accuracy"] == 81.0
-            assert result.metrics["error"] == 19.0
 
 
 # ---- one run directory

@@ -40,14 +40,6 @@ def test_base_and_new_of_other_code_have_an_hm(tmp_path, form, trainer, cfg):
     assert not any(cell.unlike for cell in cells)
 
 
-def test_names_alone_are_enough_where_they_are_known(tmp_path):
-    for form, trainer, _ in HALVES[2:6]:
-        path = form.format("test_new")
-        found = parse_run_path(tmp_path / path)
-        assert (found["protocol"], found["split"]) == ("base2new", "test_new")
-        assert (found["dataset"], found["shots"], found["trainer"]) == ("eurosat", 16, trainer)
-
-
 NOT_CLEAR = [
     ("o/test_new/eurosat/a/b/seed1", "neither a directory nor a config says the number of shots"),
     ("o/test_new/eurosat/a/shots_16/seed1", "not clear which of a is the trainer"),
@@ -134,16 +126,6 @@ def test_a_folder_called_evaluation_above_a_tree_is_none_of_its_parts(tmp_path):
 
 
 # ---- what a log's own config tells
-
-
-def test_datasets_of_one_folder_are_not_averaged(tmp_path, capsys):
-    for name, correct in (("DescribableTextures", 700), ("EuroSAT", 900)):
-        write(tmp_path / name / "log.txt", foreign(correct, name, "ATPrompt"))
-    assert main([str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    assert f"outcome of directory: {tmp_path}, dataset EuroSAT (1 of 1 runs)" in out
-    assert "* accuracy: 80.00%" not in out
-    assert f"{tmp_path} holds 2 kinds of runs, which are not averaged together" in out
 
 
 def test_settings_of_logs_are_compared(tmp_path, capsys):

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from parse_test_res import main
-from tests.helpers.result_files import EPOCHS, block, results, trained, write
+from tests.helpers.result_files import block, results, trained, write
 from tools.results import find_runs, read_run
 from tools.results.logs import read_log
 
@@ -37,32 +37,6 @@ def test_lines_of_two_writers_are_not_put_together(folder, turns):
     assert not metrics or (metrics["accuracy"], metrics["macro_f1"]) in SOUND
 
 
-@FUZZ
-@given(st.lists(st.booleans(), max_size=80), st.sampled_from(["macro_f1", "error", "total"]))
-def test_lines_of_two_writers_that_print_less(folder, turns, least):
-    """Without macro_f1; without error, too; or accuracy alone."""
-    gone = {"macro_f1": 1, "error": 2, "total": 4}[least]
-    names = ("total", "correct", "error", "macro_f1")[-gone:]
-    streams = {
-        writer: [x for x in text.splitlines(keepends=True) if x[2:].partition(":")[0] not in names]
-        for writer, text in ((True, A), (False, B))
-    }
-    mixed = "".join(streams[turn].pop(0) for turn in turns if streams[turn])
-    mixed += "".join(streams[True] + streams[False])
-    metrics = read_log(write(folder / "log.txt", mixed), test_log=True).metrics
-    assert not metrics or metrics["accuracy"] in [*(x for x, _ in SOUND), 61.7]
-
-
-@FUZZ
-@given(st.lists(st.integers(1, 60), max_size=60))
-def test_torn_lines_of_two_writers_are_no_counts(folder, sizes):
-    left, right, mixed = block(6561), block(5000), ""
-    for size in sizes:
-        mixed, left, right = mixed + left[:size], right, left[size:]
-    metrics = read_log(write(folder / "log.txt", mixed + left + right)).metrics
-    assert not metrics or metrics["accuracy"] in [accuracy for accuracy, _ in SOUND]
-
-
 def test_a_value_of_another_writer_makes_a_block_unreadable(folder):
     lines = block(6561).splitlines(keepends=True)
     strange = "* macro_f1: 12.3%\n"
@@ -74,26 +48,6 @@ def test_a_value_of_another_writer_makes_a_block_unreadable(folder):
         result = read_log(write(folder / "log.txt", content))
         assert (result.metrics, result.state) == ({}, "unreadable")
         assert "mixed" in result.reason
-
-
-VALUES = st.one_of(
-    st.integers(-(10**6), 10**6).map(lambda n: f"{n:,}"),
-    st.floats().map(str),
-    st.floats(0, 1000).map(lambda x: f"{x:.1f}%"),
-    st.sampled_from(["nan%", "inf%", "-1.0%", "101.0%", "1,00", "8.100", "٨٬١٠٠", "1e3", ""]),
-)
-
-
-@FUZZ
-@given(st.lists(VALUES, min_size=5, max_size=5))
-def test_values_of_a_block_must_agree(folder, values):
-    names = ("total", "correct", "accuracy", "error", "macro_f1")
-    lines = [f"* {name}: {value}\n" for name, value in zip(names, values, strict=True)]
-    result = read_log(write(folder / "log.txt", "=> result\n" + "".join(lines)))
-    if result.metrics:
-        total, correct = (int(value.replace(",", "")) for value in values[:2])
-        assert result.metrics["accuracy"] == 100 * correct / total
-        assert all(0 <= value <= 100 for value in result.metrics.values())
 
 
 @FUZZ
@@ -144,27 +98,6 @@ def test_a_value_of_results_json_may_be_anything(folder, changes):
     assert main([str(folder / "few_shot"), "--format", "csv"]) in (0, 1)
 
 
-@FUZZ
-@given(st.integers(0, len(results(6561)) - 1))
-def test_truncated_results_json_is_unreadable(folder, end):
-    write(folder / "cut" / "seed1" / "results.json", results(6561)[:end])
-    assert read_run(folder / "cut" / "seed1").state == "unreadable"
-
-
-def test_more_keys_disturb_nothing(tmp_path):
-    more = {
-        "per_class": [{"label": 0, "name": "a", "total": 10, "correct": None}],
-        "parameters": {"trained": 1},
-        "images_per_second": {"train": None, "test": 1e300},
-        "predictions": "predictions.csv",
-        "few_shot_hash": 5,
-    }
-    write(tmp_path / "results.json", results(6561, **more))
-    run = read_run(tmp_path)
-    assert run.metrics["accuracy"] == 81.0
-    assert run.record["predictions"] == "predictions.csv"
-
-
 def test_results_without_macro_f1_have_none(tmp_path, capsys):
     record = json.loads(results(6561))
     del record["macro_f1"]
@@ -200,25 +133,3 @@ def test_a_long_log_is_not_held_in_memory(tmp_path):
     assert read_log(log).state == "unfinished"
     assert tracemalloc.get_traced_memory()[1] < 25_000_000  # what `write` itself needs
     tracemalloc.stop()
-
-
-@pytest.mark.slow
-def test_ten_thousand_runs(tmp_path, capsys):
-    """Prints how long it took (pytest -s)."""
-    import time
-
-    for number in range(10_000):
-        dataset, shots, trainer = f"d{number % 25}", 2 ** (number // 25 % 5), number // 125 % 8
-        folder = tmp_path / "few_shot" / dataset / f"shots_{shots}" / f"T{trainer}" / "cfg"
-        seed = folder / f"seed{number // 1000}"
-        content = HEADER + EPOCHS * 100 + A
-        write(seed / "log.txt", content)
-        if number % 2:
-            write(seed / "results.json", results(6561))
-    start = time.perf_counter()
-    assert main([str(tmp_path)]) == 0
-    seconds = time.perf_counter() - start
-    out = capsys.readouterr().out
-    with capsys.disabled():
-        print(f"\n10,000 runs, half of them logs of {len(content) // 1000} kB: {seconds:.1f} s")
-    assert "16 shots (10 seeds)" in out and "unfinished" not in out

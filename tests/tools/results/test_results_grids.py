@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.result_files import EPOCHS, block, place, results, trained, write
+from tests.helpers.result_files import EPOCHS, block, place, results, write
 from tools.results import Measure, find_runs, grids_of, read_run
 from tools.results.frame import differences, find_method
 from tools.results.layout import parse_run_path
@@ -68,30 +68,11 @@ def test_no_place(path):
     assert "protocol" not in parse_run_path(f"/{path}")
 
 
-def test_a_tree_of_other_code_makes_tables(tmp_path):
-    for seed, correct in ((1, 6561), (2, 6723)):
-        write(tmp_path / f"dtd/CoOp/rn50_1shots/end/seed{seed}/log.txt", trained(correct))
-    grid = only(tmp_path)
-    assert grid.cell("dtd", "CoOp", "1 shot").mean == 82.0
-
-
 def test_log_header_tells_backbone_and_epoch(tmp_path):
     head = "** Arguments **\nload_epoch: 50\n** Config **\nMODEL:\n  BACKBONE:\n    NAME: RN50\n"
     write(tmp_path / "log.txt", head + "    PATH: x\n" * 900 + block(6561))
     run = read_run(tmp_path)
     assert (run.backbone, run.load_epoch) == ("RN50", 50)
-
-
-def test_the_log_tells_the_epoch_that_an_evaluation_loaded(tmp_path):
-    write(tmp_path / "log.txt", "** Arguments **\nload_epoch: 5\n")
-    write(tmp_path / "results.json", results(6561, eval_only=True))
-    assert read_run(tmp_path).load_epoch == 5
-
-
-def test_a_copied_run_is_noticed(tmp_path):
-    folder = place(tmp_path / "base2new", "train_base", "dtd", 2)
-    write(folder / "results.json", results(6561, seed=1, shots=16))
-    assert read_run(folder).notes == ("results.json says seed 1, the folder 2",)
 
 
 # ---- what is one method
