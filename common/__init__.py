@@ -1,1 +1,3 @@
-"""What every room may use. Needs nothing but the standard library."""
+"""What every room may use; no torch."""
+
+__version__ = "0.2.0"  # of the project; pyproject.toml and results.json have it from here

@@ -62,7 +62,9 @@ def test_devices_work_side_by_side_and_tests_wait():
     assert makespan(runs, seconds, 9) == 7
     # never faster than the work or the longest chain allow
     for count, order in itertools.product((1, 2, 3), itertools.permutations(runs[:3])):
-        if [run.folder for run in order].index("t") > [run.folder for run in order].index("a"):
+        if [run.directory for run in order].index("t") > [run.directory for run in order].index(
+            "a"
+        ):
             assert makespan(order, seconds, count) >= max(7, 8 / count)
 
 

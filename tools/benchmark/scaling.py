@@ -31,10 +31,10 @@ from tabulate import tabulate
 
 from run.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 from tools.data.catalogue import catalogue
-from tools.sweep.books import Books
 from tools.sweep.driver import run_here
-from tools.sweep.local import environments
+from tools.sweep.executors import environments
 from tools.sweep.protocols import PROTOCOLS, REPO, Request, Run, expand
+from tools.sweep.store import RunStore
 
 NOTHING = """#!/bin/sh
 while [ "$1" != --output-dir ]; do shift; done
@@ -103,8 +103,8 @@ def makespan(runs: Sequence[Run], seconds: dict[str, float], devices: int) -> fl
     heapq.heapify(free)
     for run in runs:
         begin = max(heapq.heappop(free), done.get(run.after or "", 0.0))
-        done[run.folder] = begin + seconds[run.folder]
-        heapq.heappush(free, done[run.folder])
+        done[run.directory] = begin + seconds[run.directory]
+        heapq.heappush(free, done[run.directory])
     return max(done.values())
 
 
@@ -156,7 +156,7 @@ def measure_scheduler(count: int, workers: int) -> tuple[float, float]:
         try:
             begin = time.perf_counter()
             with open(os.devnull, "w") as quiet, redirect_stdout(quiet):
-                status = run_here(Books(place / "out"), runs, 0, environments(workers, 1))
+                status = run_here(RunStore(place / "out"), runs, 0, environments(workers, 1))
             swept = time.perf_counter() - begin
         finally:
             if before is None:
@@ -180,7 +180,7 @@ def table(
     for name, runs in plans.items():
         work = [work_of(run) for run in runs]
         parts = np.array([speed.seconds(item) for item in work])
-        seconds = dict(zip((run.folder for run in runs), parts.sum(1) + overhead, strict=True))
+        seconds = dict(zip((run.directory for run in runs), parts.sum(1) + overhead, strict=True))
         train, test, start = parts.sum(0) / 3600
         steps, images = sum(item.steps for item in work), sum(item.images for item in work)
         days = [makespan(runs, seconds, count) / 86400 for count in devices]

@@ -3,7 +3,8 @@
 from datetime import datetime
 from pathlib import Path
 
-from tools.report.costs import clock, cost_table, number
+from common.formats import clock
+from tools.report.costs import cost_table, number
 from tools.report.elements import Cell, Plot, Table, name_cell, text_cell
 from tools.report.environment import differing as differing_environment
 from tools.report.environment import environment_table

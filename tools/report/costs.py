@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from statistics import median
 from typing import Any
 
+from common.formats import clock
 from tools.report.elements import Cell, Table, name_cell, text_cell
 
 Record = Mapping[str, Any]
@@ -17,16 +18,6 @@ def number(record: Record, *path: str) -> float | None:
         value = value.get(key) if isinstance(value, Mapping) else None
     usable = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if usable and math.isfinite(value) else None
-
-
-def clock(seconds: float) -> str:
-    """`12.3 s`, `4:05 min` or `2:04:05 h`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02} min"
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02} h"
 
 
 def memory(size: float) -> str:

@@ -14,11 +14,11 @@ from run.config import own_part
 from run.flat import flatten
 from tests.helpers.sweep_runs import RECORD
 from tools.results import find_runs, methods_of
-from tools.results.places import place_of
-from tools.sweep import cli, compare, planned
-from tools.sweep.books import Books
-from tools.sweep.protocols import Request, expand
+from tools.sweep import cli, plan, planned
+from tools.sweep.protocols import Request, RunPath, expand
+from tools.sweep.store import RunStore
 
+FLAGS = ("base2new", "--methods", "CoOp", "--datasets", "dtd", "--seeds", "1", "--cfg", "small")
 TRAIN, TEST = (f"base2new/{h}/dtd/shots_16/CoOp/small/seed1" for h in ("train_base", "test_new"))
 
 
@@ -34,9 +34,9 @@ def ask(tmp_path):
             request |= {"output": self.output, "data": tmp_path / "data", "backbone": "small"}
             return expand(Request("base2new", options=opts, **(request | changes)))
 
-        def refusal(self, *opts, **changes):
+        def refusal(self, *opts, data_here=False, **changes):
             runs = self(*opts, **changes)
-            return planned.refusal([(run.arguments, run.training) for run in runs])
+            return planned.refusal([(run.arguments, run.training, data_here) for run in runs])
 
         def finish(self, *opts, known=(), forget=(), **changes):
             """Leave what finished runs do, more that is `known` of them, less what to `forget`."""
@@ -46,9 +46,9 @@ def ask(tmp_path):
                 )
                 said = {"settings": own.settings, "eval_only": own.args.eval_only}
                 said["trained"] = {"settings": training.settings} if training else None
-                own.folder.mkdir(parents=True, exist_ok=True)
+                own.directory.mkdir(parents=True, exist_ok=True)
                 said = {k: v for k, v in (said | dict(known)).items() if k not in forget}
-                (own.folder / "results.json").write_text(json.dumps(RECORD | said))
+                (own.directory / "results.json").write_text(json.dumps(RECORD | said))
 
     return Ask()
 
@@ -173,6 +173,30 @@ def test_other_data_in_another_folder(ask, toy, tmp_path):
     assert ask.refusal(data=tmp_path / "not_here", **request) is None  # perhaps where it runs
 
 
+def test_missing_data_are_refused_before_any_run_starts(ask, toy, tmp_path):
+    request = {"datasets": ["colored_shapes"], "parts": ["train"], "data_here": True}
+    assert ask.refusal(data=toy, **request) is None
+    refusal = ask.refusal(data=tmp_path / "typo", **request)
+    assert str(tmp_path / "typo") in refusal
+    refusal = ask.refusal(data=toy, **request | {"datasets": ["colored_shapes", "dtd", "eurosat"]})
+    assert "(1 more of these runs are refused likewise)" in refusal
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "text"),
+    [
+        ((), 2, "no_such_data"),
+        (("--on", "slurm"), 2, "--on slurm needs Slurm's commands"),  # data may be on its nodes
+        (("--dry-run",), 0, ""),
+    ],
+)
+def test_a_sweep_without_its_data(flags, code, text, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "/nowhere")
+    where = ["--root", str(tmp_path / "no_such_data"), "--output", str(tmp_path / "out")]
+    assert cli.main([*FLAGS, "--backbone", "small", *where, *flags]) == code
+    assert text in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_a_result_without_what_is_asked_for(ask):
     ask.finish(parts=["train"])
     (run,) = ask(parts=["train"])
@@ -213,15 +237,12 @@ def test_settings_are_those_of_a_run(runs, toy):
 # The process that compares, and who asks it
 
 
-FLAGS = ("base2new", "--methods", "CoOp", "--datasets", "dtd", "--seeds", "1", "--cfg", "small")
-
-
 @pytest.mark.parametrize("on", ["foreground", "local", "slurm", "--dry-run"])
 def test_nothing_is_started_where_a_run_is_another(on, ask, monkeypatch, capsys):
     """However runs are computed; the words are those of a process of its own for one of them."""
     ask.finish()
     if on != "local":
-        monkeypatch.setattr(cli, "compared", lambda runs: (_ for _ in ()).throw(ValueError("no")))
+        monkeypatch.setattr(cli, "check_plan", lambda *_: (_ for _ in ()).throw(ValueError("no")))
     flags = [*FLAGS, *(("--on", on) if on != "--dry-run" else (on,)), "--backbone", "small"]
     assert cli.main([*flags, "--output", str(ask.output), "--", "OPTIM.LR", "0.5"]) == 2
     out, err = capsys.readouterr()
@@ -235,7 +256,7 @@ def test_a_signal_that_comes_meanwhile(ask, tmp_path, monkeypatch):
     slow.chmod(0o755)
     monkeypatch.setenv("PYTHON", str(slow))
     before = signal.getsignal(signal.SIGTERM)
-    assert compare.compared(ask()) == 75
+    assert plan.check_plan(ask(), [False] * 2) == 75
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -245,7 +266,7 @@ def test_a_process_that_cannot_compare_says_why(ask, tmp_path, monkeypatch):
     broken.chmod(0o755)
     monkeypatch.setenv("PYTHON", str(broken))
     with pytest.raises(OSError, match="could not be found out:\nno torch here"):
-        compare.compared(ask())
+        plan.check_plan(ask(), [False] * 2)
 
 
 # What is finished
@@ -261,13 +282,13 @@ def test_a_record_that_contradicts_itself_is_computed_again(change, tmp_path):
     file = tmp_path / "a" / "seed1" / "results.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(RECORD))
-    assert Books(tmp_path).is_finished("a/seed1") and find_runs(tmp_path)[0].complete
+    assert RunStore(tmp_path).is_finished("a/seed1") and find_runs(tmp_path)[0].complete
     file.write_text(json.dumps(RECORD | change))
-    assert not Books(tmp_path).is_finished("a/seed1") and not find_runs(tmp_path)[0].complete
+    assert not RunStore(tmp_path).is_finished("a/seed1") and not find_runs(tmp_path)[0].complete
 
 
 def test_a_test_of_weights_that_were_trained_again_is_not_finished(tmp_path):
-    books, file = Books(tmp_path), tmp_path / "train" / "model.pth.tar-2"
+    store, file = RunStore(tmp_path), tmp_path / "train" / "model.pth.tar-2"
     file.parent.mkdir()
     file.write_text("weights")
     stat = file.stat()
@@ -275,14 +296,14 @@ def test_a_test_of_weights_that_were_trained_again_is_not_finished(tmp_path):
     record = RECORD | {"checkpoint": facts, "checkpoint_hash": file_hash(file)}
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "results.json").write_text(json.dumps(record))
-    assert books.is_finished("test")
-    assert not books.is_finished("test", after="train")  # which is computed first
+    assert store.is_finished("test")
+    assert not store.is_finished("test", after="train")  # which is computed first
     os.utime(file, ns=(0, 0))  # copied
-    assert books.is_finished("test")
+    assert store.is_finished("test")
     file.write_text("retrained")
-    assert not books.is_finished("test")
+    assert not store.is_finished("test")
     file.unlink()
-    assert books.is_finished("test")
+    assert store.is_finished("test")
 
 
 # Folders of their own
@@ -290,9 +311,8 @@ def test_a_test_of_weights_that_were_trained_again_is_not_finished(tmp_path):
 
 def test_a_tag_is_a_variant_of_its_own(ask):
     (train, test) = ask(tag="lr=0.5")
-    place = place_of(ask.output / train.folder)
-    assert place["cfg"] == "small@lr=0.5" and place["trainer"] == "CoOp"
-    assert test.after == train.folder and str(ask.output / train.folder) in test.arguments
+    assert RunPath.parse(train.directory)[3:5] == ("CoOp", "small@lr=0.5")
+    assert test.after == train.directory and str(ask.output / train.directory) in test.arguments
     ask.finish(tag="lr=0.5")
     ask.finish()
     assert set(methods_of(find_runs(ask.output)).runs) == {"CoOp/small", "CoOp/small@lr=0.5"}
@@ -313,7 +333,7 @@ def test_imagenet_joins_the_variant_of_its_tag(tmp_path):
     [
         (("SEED", "5"), {}, "SEED is decided by --seeds of a sweep"),
         (("OPTIM.LR", "1", "DATASET.NUM_SHOTS", "4"), {}, "NUM_SHOTS is decided by --shots"),
-        ((), {"tag": "a/b"}, "--tag 'a/b' cannot be part of a folder's name"),
+        ((), {"tag": "a/b"}, "--tag 'a/b' cannot be part of a directory's name"),
         ((), {"tag": ""}, "--tag '' cannot be part"),
     ],
 )

@@ -3,9 +3,9 @@
 import pytest
 
 from tools.sweep import cli, slurm
-from tools.sweep.books import Books
 from tools.sweep.protocols import Run
-from tools.sweep.slurm import SlurmJobs, read_options
+from tools.sweep.slurm import Submitter, read_options
+from tools.sweep.store import RunStore
 from tools.sweep.worker import Worker
 
 
@@ -14,8 +14,8 @@ def runs(*names):
 
 
 def arrays(waits, *names, largest=1000):
-    found = slurm._arrays(runs(*names), waits, largest)
-    return [(dependency, [run.folder for run in group]) for dependency, group in found]
+    found = slurm.arrays(runs(*names), waits, largest)
+    return [(dependency, [run.directory for run in group]) for dependency, group in found]
 
 
 def test_runs_that_wait_for_nothing_are_one_array():
@@ -96,7 +96,7 @@ def commands(tmp_path, monkeypatch):
 
 
 def jobs(folder, **flags):
-    return SlurmJobs(folder / "submitit", Worker(folder, [], 0), read_options(None, flags))
+    return Submitter(folder / "submitit", Worker(folder, [], 0), read_options(None, flags))
 
 
 def test_what_sbatch_gets(commands, tmp_path, monkeypatch):
@@ -145,25 +145,25 @@ def test_the_queue(commands, tmp_path):
     assert slurm.queue() is None  # it does not answer
     (tmp_path / "queue").write_text("7_0|RUNNING\n7_1|PENDING\n6|COMPLETED\n")
     assert slurm.queue() == {"7_0": "RUNNING", "7_1": "PENDING"}
-    slurm.cancel(["7_1", "8"])
+    slurm.cancel_pending(["7_1", "8"])
     assert (tmp_path / "cancelled").read_text() == "--state=PENDING 7_1 8\n"
 
 
 def test_cancel_takes_waiting_jobs_out_of_the_queue(commands, tmp_path, capsys):
-    books = Books(tmp_path)
-    books.save_plan(runs("a", "b"))
-    books.note_jobs({"a": "7_0", "b": "7_1"})
+    store = RunStore(tmp_path)
+    store.save_plan(runs("a", "b"))
+    store.add_jobs({"a": "7_0", "b": "7_1"})
     (tmp_path / "queue").write_text("7_0|RUNNING\n7_1|PENDING\n9|PENDING\n")
     assert cli.main(["cancel", "--output", str(tmp_path)]) == 0
     assert (tmp_path / "cancelled").read_text() == "--state=PENDING 7_1\n"
-    assert "1 jobs were waiting" in capsys.readouterr().out and books.generation() == 1
+    assert "1 jobs were waiting" in capsys.readouterr().out and store.generation() == 1
     (tmp_path / "queue").unlink()
     assert cli.main(["cancel", "--output", str(tmp_path)]) == 2  # Slurm does not answer
     assert "say it again" in capsys.readouterr().err
 
 
 def test_jobs_may_be_put_back_more_often_than_any_run_needs():
-    assert slurm.TIMEOUTS >= 100
+    assert slurm.MAX_TIMEOUTS >= 100
 
 
 @pytest.mark.parametrize("minutes", [1, 2])
