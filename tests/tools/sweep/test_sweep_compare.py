@@ -183,18 +183,19 @@ def test_missing_data_are_refused_before_any_run_starts(ask, toy, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "code", "text"),
+    ("flags", "needed"),
     [
-        ((), 2, "no_such_data"),
-        (("--on", "slurm"), 2, "--on slurm needs Slurm's commands"),  # data may be on its nodes
-        (("--dry-run",), 0, ""),
+        ((), [False, True]),  # of the finished run no data are needed
+        (("--on", "slurm"), [False, False]),  # they may be on its nodes
+        (("--dry-run",), [False, False]),
     ],
 )
-def test_a_sweep_without_its_data(flags, code, text, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("PATH", "/nowhere")
-    where = ["--root", str(tmp_path / "no_such_data"), "--output", str(tmp_path / "out")]
-    assert cli.main([*FLAGS, "--backbone", "small", *where, *flags]) == code
-    assert text in capsys.readouterr().err and not (tmp_path / "out").exists()
+def test_where_data_are_needed(flags, needed, ask, monkeypatch):
+    ask.finish(parts=["train"])
+    asked = []
+    monkeypatch.setattr(cli, "check_plan", lambda runs, need: asked.append(need) or 75)
+    assert cli.main([*FLAGS, "--output", str(ask.output), *flags]) == 75
+    assert asked == [needed]
 
 
 def test_a_result_without_what_is_asked_for(ask):
