@@ -97,14 +97,6 @@ def test_ctrl_c_leaves_the_jobs_alone(cluster, capsys, monkeypatch):
     assert "the jobs go on" in capsys.readouterr().out
 
 
-def test_nothing_is_submitted_before_slurm_has_answered(cluster, monkeypatch):
-    cluster.look()
-    cluster.executor = SlurmExecutor(cluster.store, cluster, retries=1)
-    monkeypatch.setattr(slurm, "queue", lambda: None)
-    cluster.look(3)
-    assert len(cluster.submitted) == 2
-
-
 def test_a_run_that_somebody_computes_is_not_submitted(cluster):
     with cluster.store.claim("b"):
         cluster.look()

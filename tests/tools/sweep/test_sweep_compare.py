@@ -137,18 +137,6 @@ def test_an_unfinished_run_of_other_settings(ask):
     assert ask.refusal(parts=["train"]) is None
 
 
-def test_a_result_of_another_run_in_the_folder_of_training(ask):
-    """As `--eval-only --output-dir` of the same folder leaves it."""
-    ask.finish(parts=["train"])
-    result, checkpoint = (ask.output / TRAIN / n for n in ("results.json", "a/model.pth.tar-1"))
-    shutil.copy(result, ask.output / TRAIN / "identity.json")
-    checkpoint.parent.mkdir()
-    checkpoint.touch()
-    assert ask.refusal(parts=["train"]) is None
-    result.write_text(json.dumps(json.loads(result.read_text()) | {"eval_only": True}))
-    assert "eval_only: True there, False now" in ask.refusal(parts=["train"])
-
-
 def test_other_weights_under_the_same_name(ask, tmp_path):
     clip = tmp_path / "clip.pt"
     clip.write_text("one")
@@ -209,18 +197,6 @@ def test_a_result_without_what_is_asked_for(ask):
     assert "found without TEST.SAVE_PREDICTIONS; delete results.json there" in refusal
     (ask.output / TRAIN / "results.json").unlink()  # as the message says
     assert ask.refusal(*opts, parts=["train"]) is None
-
-
-def test_settings_are_found_out_once_for_all_seeds_and_shots(ask, monkeypatch):
-    calls, build = [], planned.build_config
-    monkeypatch.setattr(planned, "build_config", lambda args: calls.append(1) or build(args))
-    ask.finish(seeds=[1, 2], shots=[4, 8], parts=["train"])
-    calls.clear()
-    assert ask.refusal(seeds=[1, 2], shots=[4, 8], parts=["train"]) is None and len(calls) == 1
-    of_8_shots = str(ask.output / TRAIN / "results.json").replace("shots_16", "shots_8")
-    os.replace(of_8_shots, of_8_shots.replace("shots_8", "shots_4").replace("seed1", "seed2"))
-    refusal = ask.refusal(seeds=[1, 2], shots=[4, 8], parts=["train"])
-    assert "SEED: 1 there, 2 now" in refusal and "NUM_SHOTS: 8 there, 4 now" in refusal
 
 
 def test_settings_are_those_of_a_run(runs, toy):
@@ -317,16 +293,6 @@ def test_a_tag_is_a_variant_of_its_own(ask):
     ask.finish(tag="lr=0.5")
     ask.finish()
     assert set(methods_of(find_runs(ask.output)).runs) == {"CoOp/small", "CoOp/small@lr=0.5"}
-
-
-def test_imagenet_joins_the_variant_of_its_tag(tmp_path):
-    for cfg, dataset in (("v", "dtd"), ("v_imagenet", "imagenet")):
-        for tag in ("", "@a"):
-            folder = tmp_path / f"few_shot/{dataset}/shots_16/MMRL/{cfg}{tag}/seed1"
-            folder.mkdir(parents=True)
-            (folder / "results.json").write_text(json.dumps(RECORD))
-    found = methods_of(find_runs(tmp_path)).runs
-    assert {label: len(group) for label, group in found.items()} == {"MMRL/v": 2, "MMRL/v@a": 2}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import pytest
 from tests.helpers.sweep_runs import FakeRuns
 from tests.helpers.toy_run import REPO
 from tools.sweep import worker
-from tools.sweep.protocols import Run
 from tools.sweep.store import RunStore
 from tools.sweep.worker import Worker
 
@@ -70,12 +69,6 @@ def test_a_job_that_is_taken_away_waits_for_its_end(on_slurm, monkeypatch):
     send(signal.SIGTERM)
     Worker(on_slurm.output, [on_slurm.run("a")], 0)()
     assert naps[-1] == worker.LINGER
-
-
-def test_what_submitit_puts_back_is_the_same_work(tmp_path):
-    work = Worker(tmp_path, [Run("a", ())], 3, retries=2, env={"A": "1"})
-    again = work.checkpoint()
-    assert again.function == work
 
 
 def test_no_torch_is_needed_to_schedule():

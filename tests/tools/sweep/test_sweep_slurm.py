@@ -120,12 +120,6 @@ def test_what_sbatch_gets(commands, tmp_path, monkeypatch):
     assert "export PYTHONPATH=" in text and "submitit.core._submit" in text
 
 
-def test_arrays_are_as_large_as_slurm_allows(commands, tmp_path):
-    list(jobs(tmp_path).submit(runs(*"abcd"), {}))
-    texts = [file.read_text() for file in sorted(commands.iterdir())]
-    assert ["--array=0-2%3" in text for text in texts] == [True, False]
-
-
 def test_unknown_options_and_no_slurm_are_refused(commands, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="colour"):
         jobs(tmp_path, colour="red")
@@ -141,14 +135,6 @@ def test_a_refusal_of_sbatch_is_told(commands, tmp_path):
         list(jobs(tmp_path).submit(runs("a"), {}))
 
 
-def test_the_queue(commands, tmp_path):
-    assert slurm.queue() is None  # it does not answer
-    (tmp_path / "queue").write_text("7_0|RUNNING\n7_1|PENDING\n6|COMPLETED\n")
-    assert slurm.queue() == {"7_0": "RUNNING", "7_1": "PENDING"}
-    slurm.cancel_pending(["7_1", "8"])
-    assert (tmp_path / "cancelled").read_text() == "--state=PENDING 7_1 8\n"
-
-
 def test_cancel_takes_waiting_jobs_out_of_the_queue(commands, tmp_path, capsys):
     store = RunStore(tmp_path)
     store.save_plan(runs("a", "b"))
@@ -162,17 +148,7 @@ def test_cancel_takes_waiting_jobs_out_of_the_queue(commands, tmp_path, capsys):
     assert "say it again" in capsys.readouterr().err
 
 
-def test_jobs_may_be_put_back_more_often_than_any_run_needs():
-    assert slurm.MAX_TIMEOUTS >= 100
-
-
 @pytest.mark.parametrize("minutes", [1, 2])
 def test_a_job_too_short_to_save_is_refused(commands, tmp_path, minutes):
     with pytest.raises(ValueError, match="give more --time"):
         jobs(tmp_path, time=minutes)
-
-
-def test_a_setup_of_one_line(commands, tmp_path):
-    list(jobs(tmp_path, setup="module load cuda").submit(runs("a"), {}))
-    (script,) = commands.iterdir()
-    assert "\nmodule load cuda\n" in script.read_text()

@@ -15,7 +15,6 @@ from run.lock import output_lock
 from tests.helpers.sweep_runs import RECORD, FakeRuns
 from tests.helpers.toy_run import REPO
 from tools.sweep import worker as worker_module
-from tools.sweep.process import Child
 from tools.sweep.store import DONE, RUNNING, RunState, RunStore
 from tools.sweep.worker import RunsFailed, Worker
 
@@ -57,6 +56,7 @@ def test_a_failed_run_is_tried_again(fakes, code):
 @pytest.mark.parametrize(
     ("code", "retries", "times", "why"),
     [
+        (0, 1, 2, "it ended without a result"),
         (1, 2, 3, "exit code 1"),
         (3, 0, 1, "a number became infinite or NaN"),
         (9, 1, 2, "killed by SIGKILL"),
@@ -74,13 +74,6 @@ def test_a_run_that_keeps_failing_is_given_up_and_takes_only_its_test_along(
     state = RunStore(fakes.output).state("bad")
     assert state.gave_up and state.why == why and state.attempts == times
     assert RunStore(fakes.output).end_of_log("bad")[-1] == "no luck"
-
-
-def test_a_run_that_ends_well_without_a_result_has_failed(fakes):
-    fakes.fail("a", 0, 0)
-    with pytest.raises(RunsFailed):
-        work(fakes, fakes.run("a"))
-    assert RunStore(fakes.output).state("a").why == "it ended without a result"
 
 
 def test_a_run_that_kills_its_worker_each_time_is_given_up(fakes):
@@ -145,14 +138,6 @@ def test_a_signal_lets_the_run_save_and_begins_no_other(fakes, number, monkeypat
     assert state.attempts == 0 and state.code == 75 and not state.gave_up
 
 
-def test_cancel_stops_workers_wherever_they_are(fakes, monkeypatch):
-    monkeypatch.setenv("NAP", "60")
-    store = RunStore(fakes.output)
-    threading.Timer(0.5, store.next_generation).start()
-    work(fakes, fakes.run("a"), fakes.run("b"))
-    assert fakes.started() == ["a"] and store.end_of_log("a")[-1] == "saved"
-
-
 def test_workers_end_with_the_process_that_started_them(fakes, monkeypatch):
     monkeypatch.setenv("NAP", "60")
     owner = fakes.folder / "owner"
@@ -181,13 +166,6 @@ def test_a_damaged_state_is_a_run_that_was_never_begun(tmp_path):
     assert store.state("a") == RunState()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"complete": false}', '{"complete": "true"}'])
-def test_only_a_complete_record_is_finished(tmp_path, text):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "results.json").write_text(text)
-    assert not RunStore(tmp_path).is_finished("a")
-
-
 def test_a_run_is_done_when_it_has_ended(fakes):
     """train.py writes its results twice: once as soon as it has them, then with details."""
     store = RunStore(fakes.output)
@@ -195,15 +173,6 @@ def test_a_run_is_done_when_it_has_ended(fakes):
     with output_lock(fakes.output / "a"):
         assert store.status("a").name == RUNNING
     assert store.status("a").name == DONE
-
-
-def test_a_signal_before_the_run_is_started_reaches_it(fakes, monkeypatch):
-    """It came while the process was made."""
-    monkeypatch.setenv("NAP", "60")
-    children = Child()
-    children.signal = signal.SIGTERM
-    fakes.output.mkdir()
-    assert children.run([str(fakes.python), "train.py", "--output-dir", "a"]) in (75, -15)
 
 
 def test_a_run_that_somebody_else_started_meanwhile_is_left_to_him(fakes, monkeypatch):
@@ -226,15 +195,6 @@ def test_a_run_that_somebody_else_started_meanwhile_is_left_to_him(fakes, monkey
     assert fakes.started() == ["a", "a"] and not store.state("a").gave_up
 
 
-def test_a_refusal_after_it_had_begun_is_tried_again(fakes):
-    """train.py ends with 2 when a disk fails it, too; it then has a log."""
-    (fakes.output / "a").mkdir(parents=True)
-    (fakes.output / "a" / "log.txt").write_text("epoch 1")
-    fakes.fail("a", 2)
-    work(fakes, fakes.run("a"))
-    assert fakes.started() == ["a", "a"]
-
-
 def test_failures_are_forgotten_but_not_of_runs_that_are_computed(tmp_path):
     store = RunStore(tmp_path)
     store.begin("a")
@@ -252,9 +212,3 @@ def test_a_slurm_job_whose_run_another_job_computes_ends(fakes, monkeypatch):
     with store.claim("a"), pytest.raises(RunsFailed):
         work(fakes, fakes.run("a"))
     assert fakes.started() == []
-
-
-def test_words_for_every_exit_code():
-    assert worker_module.reason(-40) == "killed by signal 40"
-    assert worker_module.reason(-9) == "killed by SIGKILL"
-    assert worker_module.reason(77) == "exit code 77"
