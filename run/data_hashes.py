@@ -1,4 +1,4 @@
-"""What a run trains and tests on, as hashes that are the same on every machine."""
+"""Hashes of the images that a run trains and tests on, the same on every machine."""
 
 import hashlib
 import os
@@ -11,19 +11,18 @@ from dassl.engine import SimpleTrainer
 
 
 def few_shot_hash(trainer: SimpleTrainer) -> str:
-    """SHA-256 of what was trained on: paths in the data set's folder and labels, sorted.
+    """SHA-256 of the training images: sorted paths below the dataset's directory, and labels.
 
-    It does not depend on where the data set is, nor on the system: '/' separates folders, and
-    letters with accents are composed (NFC).
+    Paths have '/' and composed accents (NFC) on every system.
     """
     items = trainer.dm.dataset.train_x
     return _hash(f"{path}\t{item.label}" for path, item in _listed(trainer, items))
 
 
 def data_hash(trainer: SimpleTrainer, trains: bool) -> str | None:
-    """SHA-256 of all lists that a run uses, as `few_shot_hash`, with the names of the classes.
+    """SHA-256 of all images that a run uses, as `few_shot_hash`, with class names.
 
-    Of one that only tests: the images that it is tested on. None for a plugin without lists.
+    If it only tests: of its test images. None for a plugin without lists.
     """
     dataset = getattr(getattr(trainer, "dm", None), "dataset", None)
     if dataset is None:
@@ -38,7 +37,7 @@ def data_hash(trainer: SimpleTrainer, trains: bool) -> str | None:
 
 
 def relative_paths(trainer: SimpleTrainer, items: Iterable[Datum]) -> list[str]:
-    """Where images are in the data set's folder; of those elsewhere, where they are."""
+    """Paths below the dataset's directory; absolute ones for images elsewhere."""
     folder = getattr(trainer.dm.dataset, "dataset_dir", "")
     root = os.path.abspath(os.path.join(trainer.cfg.DATASET.ROOT, folder)) + os.sep
     paths = (os.path.abspath(item.impath).removeprefix(root) for item in items)

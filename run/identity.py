@@ -1,7 +1,7 @@
-"""What a run is: its settings, the data and weights it reads, the trained weights it tests.
+"""The identity of a run: its settings, its data and weights, the trained weights that it tests.
 
-It stands in `identity.json` from the start of a run, and in `results.json` when it has ended. Of
-older runs `config.yaml` alone says their settings.
+It is in `identity.json` from the start of a run, and in `results.json` (`run.schema.Identity`)
+when it has ended. Older runs have their settings in `config.yaml` alone.
 """
 
 import hashlib
@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from common.safe_yaml import read_yaml
 from dassl.engine import SimpleTrainer
 from frozen_clip import file_hash, weights_hash
-from run.config import PATHS, default_config, own_part, read_yaml
+from run.config import PATHS, default_config, own_part
 from run.data_hashes import data_hash
 from run.flat import EARLIER, INCIDENTAL, flatten
 from run.plugins import described
@@ -36,18 +37,18 @@ Settings = dict[str, Any]
 
 
 def settings_of(cfg: CfgNode) -> Settings:
-    """The flat config, without what can change no result."""
+    """The flat config, without keys that cannot change a result."""
     flat = _flat(yaml.safe_load(own_part(cfg).dump()))
     return {key: value for key, value in sorted(flat.items()) if key not in INCIDENTAL}
 
 
 def default_settings(plugins: Iterable[str], paths: Iterable[str]) -> Settings:
-    """What every key is where nobody says anything."""
+    """The default of every key."""
     return _flat(yaml.safe_load(default_config(plugins, paths).dump()))
 
 
-def _flat(tree: dict) -> Settings:
-    """As JSON has it, which knows no dates and no infinite numbers."""
+def _flat(tree: dict[str, Any]) -> Settings:
+    """Flat, and as JSON stores it, which has no dates and no infinite numbers."""
     plain = {key: _plain(value) for key, value in flatten(tree)}
     return json.loads(json.dumps(plain, default=str))
 
@@ -59,10 +60,7 @@ def _plain(value: object) -> object:
 
 
 def planned(cfg: CfgNode, args: Namespace) -> Identity:
-    """What is known of a run before anything is read but its config.
-
-    root: of the data, which changes no result as long as `data_hash` is the same
-    """
+    """The identity as far as config and command line say it, before any data are read."""
     trained, why = trained_in(args.model_dir) if args.eval_only else (None, None)
     plugins = described(args.plugin)
     if trained:
@@ -80,7 +78,7 @@ def planned(cfg: CfgNode, args: Namespace) -> Identity:
 
 
 def identity_of(trainer: SimpleTrainer, args: Namespace) -> Identity:
-    """All of it, of a trainer that is built and has loaded what it tests."""
+    """The whole identity, of a trainer that is built and has loaded the weights to test."""
     found = planned(trainer.cfg, args)
     if not trainer.get_model_names():  # nothing was trained
         found |= {"trained": None, "trained_note": None}
@@ -94,7 +92,7 @@ def identity_of(trainer: SimpleTrainer, args: Namespace) -> Identity:
 
 
 def trained_in(directory: str) -> tuple[Identity | None, str | None]:
-    """What a folder says of the training of the weights in it; else None, and why."""
+    """The identity of the training run in a directory; else None, and why."""
     if not directory:
         return None, None
     found = of_training(Path(directory))
@@ -104,8 +102,10 @@ def trained_in(directory: str) -> tuple[Identity | None, str | None]:
     return {key: found.get(key) for key in keys}, None
 
 
-def check_code(trained: Identity, plugins: list[dict], trainer: str, directory: object) -> None:
-    """ValueError where a plugin took the place of a trainer in training, or does so now, alone."""
+def check_code(
+    trained: Identity, plugins: list[dict[str, Any]], trainer: str, directory: object
+) -> None:
+    """ValueError unless the trainer came from the same plugin, or none, in training and now."""
     there, now = replacing(trained, trainer), replacing({"plugins": plugins}, trainer)
     if there is not None and there != now:
         names = [f"--plugin {', '.join(files)}" if files else "none" for files in (there, now)]
@@ -116,7 +116,7 @@ def check_code(trained: Identity, plugins: list[dict], trainer: str, directory: 
 
 
 def of_training(folder: Path) -> Identity:
-    """The identity of the run whose weights a folder holds, as far as it is known."""
+    """The identity of the run whose weights a directory holds, as far as it is known."""
     with suppress(OSError, ValueError):
         found = read_object(folder / IDENTITY)
         if isinstance(found.get("settings"), dict):
@@ -128,7 +128,7 @@ def of_training(folder: Path) -> Identity:
 
 
 def of_result(folder: Path) -> Identity:
-    """The identity of the run whose result a folder holds; {} where it holds none."""
+    """The identity of the run whose result a directory holds; {} without a result."""
     try:
         record, metrics = read_record(folder / RESULTS)
     except (OSError, ValueError):
@@ -144,17 +144,17 @@ def write_identity(identity: Identity, directory: Path) -> None:
 
 
 def checkpoint_facts(file: Path, directory: Path) -> dict[str, Any]:
-    """Where a checkpoint is, seen from the run's folder, and what tells at once that it changed."""
+    """Path of a checkpoint from the run's directory, size and time, which show a change."""
     stat = file.stat()
     where = os.path.relpath(file, directory)
     return {"file": where, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
 def fingerprint(identity: Identity) -> str:
-    """One hash of settings, data, weights and training: equal for runs that are repetitions.
+    """A hash of settings, data, weights and training, equal for repetitions of a run.
 
-    Where the weights are known it does not matter how their file is called. Where nothing is known
-    of a training the file that was tested stands for it.
+    The name of the weights' file does not count if their hash is known. An unknown training run is
+    represented by the tested file.
     """
     settings, trained = dict(identity["settings"]), identity["trained"] or {}
     if identity["weights_hash"]:
@@ -172,23 +172,27 @@ def fingerprint(identity: Identity) -> str:
 def check_continues(
     now: Identity, directory: Path, defaults: Callable[[], Settings], remedy: str = ""
 ) -> None:
-    """ValueError when `directory` holds another run, whose weights would be resumed or whose
-    result would be replaced. `defaults`: what every key is where nobody says anything."""
+    """ValueError if `directory` holds another run, to be resumed or its result replaced."""
     if differ := differences(held(directory, now["eval_only"]), now, defaults):
-        result, folder = f"its {RESULTS}, if you do not need it", "that folder to start afresh"
-        choose = f"Choose another --output-dir, or delete {result if now['eval_only'] else folder}"
+        result, all_of_it = (
+            f"its {RESULTS}, if you do not need it",
+            "that directory to start afresh",
+        )
+        choose = (
+            f"Choose another --output-dir, or delete {result if now['eval_only'] else all_of_it}"
+        )
         raise ValueError(another(directory, differ) + (remedy or choose))
 
 
 def held(directory: Path, tests: bool) -> Identity:
-    """The run in a folder that another would continue or, if it `tests`, replace; {}: none."""
+    """The run in a directory that another would continue or, if it `tests`, replace; else {}."""
     if not tests and holds_checkpoints(directory):
         return of_training(directory) | {"eval_only": False}
     return of_result(directory)
 
 
 def another(directory: Path, differ: list[str]) -> str:
-    """The first words of a refusal."""
+    """The refusal of a directory that holds another run, but for the next step."""
     lines = differ[:MOST_LINES]
     if more := len(differ) - len(lines):
         lines.append(f"and {more} more")
@@ -197,7 +201,7 @@ def another(directory: Path, differ: list[str]) -> str:
 
 
 def differences(there: Identity, now: Identity, defaults: Callable[[], Settings]) -> list[str]:
-    """A line for all that differs between two runs; what is known of one alone does not."""
+    """A line per difference of two runs; what only one states is not compared."""
     lines = []
     if now.get("settings") and isinstance(there.get("settings") or None, dict):
         lines += _settings(there, now, defaults)
@@ -235,7 +239,7 @@ def _settings(there: Identity, now: Identity, defaults: Callable[[], Settings]) 
 
 
 def _files(identity: Identity) -> list[str] | None:
-    """Names of plugins: what is in them, like what is in our own code, is recorded only."""
+    """File names of plugins; their content is recorded, like our own code, but not compared."""
     plugins = identity.get("plugins")
     if not isinstance(plugins, list):
         return None

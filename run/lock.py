@@ -1,4 +1,9 @@
-"""One run at a time in an output folder."""
+"""One run at a time in an output directory.
+
+Not `filelock`: its lock cannot be inherited by a child process, does not name the process that
+holds it, cannot be looked at without taking it, and on a disk without `flock` becomes a file that
+a killed process leaves behind.
+"""
 
 import errno
 import os
@@ -11,7 +16,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # not a Unix
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 NAME = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -20,17 +25,16 @@ _held: set[int] = set()
 
 @contextmanager
 def output_lock(directory: Path) -> Iterator[int | None]:
-    """Hold a folder, which is made if need be.
+    """Lock a directory, which is made if need be, with the kernel's `flock`.
 
-    The lock is the kernel's: it ends with the process, however that ends. The file `.lock` says
-    who holds it. On a network disk it also holds between machines where the disk passes `flock`
-    on, as NFS does unless it is mounted with `nolock` or `local_lock`; where there are no locks
-    at all, that is said, and the run goes on.
+    The lock ends with the process, however that ends; the file `.lock` says who holds it. It holds
+    between machines where a network disk passes `flock` on (NFS without `nolock` and
+    `local_lock`); on a disk without locks that is said, and the run goes on.
 
-    Gives the open file, which holds the lock as long as any process has it; None without locks.
+    Yields the open file, which holds the lock as long as any process has it; None without locks.
 
-    Raises ValueError naming the holder if there is another, and OSError for a folder that cannot
-    be written to.
+    Raises ValueError naming the holder if there is another, and OSError for a directory that
+    cannot be written to.
     """
     handle = _take(directory)
     try:
@@ -43,10 +47,9 @@ def output_lock(directory: Path) -> Iterator[int | None]:
 
 
 def lock_holder(directory: Path) -> str | None:
-    """Who holds a folder, in the holder's words; None if nobody does."""
-    path = directory / NAME
+    """The process that holds a directory, as its lock file says; None if nobody does."""
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(directory / NAME, os.O_RDONLY)
     except OSError:
         return None
     try:
@@ -54,43 +57,50 @@ def lock_holder(directory: Path) -> str | None:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
-        return os.read(handle, 1000).decode(errors="replace").strip() or "another run"
+        return _holder(handle)
     except OSError:  # a disk without locks
         return None
     finally:
         os.close(handle)
 
 
+def _holder(handle: int) -> str:
+    return os.read(handle, 1000).decode(errors="replace").strip() or "another run"
+
+
 def _take(directory: Path) -> int | None:
     path = directory / NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        handle = _open_locked(path)
-        while not _is_current(handle, path):  # the run before removed it a moment ago
-            os.close(handle)
+        handle = None
+        while handle is None:  # the run before removed the file a moment ago
             handle = _open_locked(path)
-        _sign(handle, path)
     except OSError as error:
         if error.errno in _NO_LOCKS:
             path.unlink(missing_ok=True)
             print(f"{directory} is on a disk without locks: see to it that one run uses it")
             return None
         raise OSError(
-            f"the output folder {directory} cannot be written to ({error.strerror}); choose "
+            f"the output directory {directory} cannot be written to ({error.strerror}); choose "
             "another --output-dir"
         ) from error
     _held.add(handle)
     return handle
 
 
-def _open_locked(path: Path) -> int:
-    """ValueError naming the holder if another has it."""
+def _open_locked(path: Path) -> int | None:
+    """The locked and signed file; None if it was removed meanwhile; ValueError if it is held."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if fcntl is not None:
             _lock(handle)
+        if os.path.samestat(os.fstat(handle), os.stat(path)):
+            _sign(handle, path)
+            return handle
+    except FileNotFoundError:
+        pass
     except BlockingIOError:
-        holder = os.read(handle, 1000).decode(errors="replace").strip() or "another run"
+        holder = _holder(handle)
         os.close(handle)
         raise ValueError(
             f"{path.parent} is in use by {holder}. Wait until it has ended, or choose another "
@@ -99,7 +109,8 @@ def _open_locked(path: Path) -> int:
     except OSError:
         os.close(handle)
         raise
-    return handle
+    os.close(handle)
+    return None
 
 
 def _lock(handle: int, tries: int = 5) -> None:
@@ -113,29 +124,17 @@ def _lock(handle: int, tries: int = 5) -> None:
 
 def _sign(handle: int, path: Path) -> None:
     """Say in the file who holds it; where that fails, nobody does."""
+    now = time.strftime("started %Y-%m-%d %H:%M:%S")
     try:
         os.ftruncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}, {_now()}\n".encode())
+        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}, {now}\n".encode())
     except OSError:
         path.unlink(missing_ok=True)
-        os.close(handle)
         raise
 
 
-def _is_current(handle: int, path: Path) -> bool:
-    """Whether `path` still is the file that was opened."""
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _now() -> str:
-    return time.strftime("started %Y-%m-%d %H:%M:%S")
-
-
 def _let_go() -> None:
-    """A worker of a loader that outlives a killed run for seconds must not hold its folder."""
+    """Close locks in a forked child: a loader's worker may outlive a killed run for seconds."""
     for handle in _held:
         os.close(handle)
     _held.clear()

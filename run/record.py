@@ -1,17 +1,20 @@
-"""What a run leaves beside its log: `config.yaml`, `classes.json` and `results.json`."""
+"""Writes what a run leaves beside its log: `config.yaml`, `classes.json` and `results.json`."""
 
 import json
 import math
 import platform
 import subprocess
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from yacs.config import CfgNode
 
+from common import __version__
 from dassl.utils.whole_files import write_whole
+from run.schema import Record
 
 if TYPE_CHECKING:
     from dassl.engine import SimpleTrainer
@@ -27,23 +30,20 @@ def write_config(cfg: CfgNode, directory: Path) -> None:
 
 
 def write_classes(trainer: "SimpleTrainer", directory: Path) -> None:
-    """Save the class names by label, and the sentence around them, as `classes.json`.
-
-    With it a trained method can be used where its data set is not.
-    """
+    """Save class names by label and the prompt template, to use a method without its dataset."""
     names = [name for _, name in sorted(trainer.lab2cname.items())]
     content = {"classnames": names, "template": getattr(trainer, "template", None)}
     write_atomically(directory / CLASSES, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def holds_checkpoints(directory: Path) -> bool:
-    """Whether a run left something to go on from, at the end of an epoch or during one."""
+    """Whether there is a checkpoint to resume from, of the end of an epoch or during one."""
     saved = (directory.glob("*/model*.pth.tar*"), directory.glob("in_progress/*.pth.tar"))
     return any(True for files in saved for _ in files)
 
 
 def check_output(directory: Path) -> None:
-    """NotADirectoryError where a file stands in the place of the run's folder, or above it."""
+    """NotADirectoryError if a file stands in the place of a run's directory, or above it."""
     for place in (directory, *directory.parents):
         if place.exists() and not place.is_dir():
             raise NotADirectoryError(
@@ -53,7 +53,7 @@ def check_output(directory: Path) -> None:
 
 
 def check_resume(cfg: CfgNode) -> None:
-    """FileNotFoundError unless the run to go on from, if there is one, has a checkpoint."""
+    """FileNotFoundError if RESUME names a directory without a checkpoint."""
     if cfg.RESUME and not holds_checkpoints(Path(cfg.RESUME)):
         there = "holds no checkpoint of a run" if Path(cfg.RESUME).is_dir() else "is no folder"
         raise FileNotFoundError(
@@ -63,24 +63,26 @@ def check_resume(cfg: CfgNode) -> None:
 
 
 def missing_folders(directory: Path) -> list[Path]:
-    """The folder and those above it that are not there, the deepest first."""
+    """The directory and its parents that do not exist, the deepest first."""
     return [place for place in (directory, *directory.parents) if not place.exists()]
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Remove those that hold nothing: a run that was refused leaves no trace."""
+    """Remove empty directories: a run that was refused leaves no trace."""
     for folder in folders:
         with suppress(OSError):  # not empty, or another run removed it
             folder.rmdir()
 
 
-def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object) -> None:
-    """Save what a run found, with all digits, and what made it.
+def write_results(cfg: CfgNode, results: dict[str, Any], directory: Path, **extra: object) -> None:
+    """Save the results of a run and what made them, with all digits, as a `Record`.
 
-    `results` are an evaluation's: accuracy, error_rate, macro_f1 in percent, total, split;
-    `extra` is what `run.identity` and `run.details` add. FloatingPointError where the
-    accuracy is infinite or NaN; other results that are so are left out, and named under
-    `not_finite`.
+    Args:
+        results: of an evaluation: accuracy, error_rate, macro_f1 in percent, total, split
+        extra: from `run.identity` and `run.details`
+
+    Raises FloatingPointError for an accuracy that is infinite or NaN. Other such results are left
+    out, and named under `not_finite`.
     """
     accuracy, total = float(results["accuracy"]), int(results["total"])
     if not math.isfinite(accuracy):
@@ -102,15 +104,19 @@ def write_results(cfg: CfgNode, results: dict, directory: Path, **extra: object)
         **results,
         "correct": _correct(accuracy, total),
         **extra,
+        "version": __version__,
         "versions": versions(),
         "commit": commit(),
     }
-    text = json.dumps(record, indent=1, default=float, allow_nan=False)
-    write_atomically(directory / RESULTS, text)
+    _write_record(directory / RESULTS, cast(Record, record))
+
+
+def _write_record(path: Path, record: Record) -> None:
+    write_atomically(path, json.dumps(record, indent=1, default=float, allow_nan=False))
 
 
 def _correct(accuracy: float, total: int) -> int | None:
-    """How many predictions were correct; None for an accuracy that is no share of all images."""
+    """The number of correct predictions; None if the accuracy is not that of all images."""
     correct = round(accuracy * total / 100)
     return correct if abs(100 * correct / total - accuracy) <= 0.005 else None
 
@@ -120,17 +126,17 @@ def _is_not_finite(value: object) -> bool:
 
 
 def forget_results(directory: Path) -> None:
-    """Remove an earlier record: until this run has ended, the folder is unfinished."""
+    """Remove an earlier record: the run is unfinished until it has ended."""
     for name in (RESULTS, PREDICTIONS):
         (directory / name).unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that decide the numbers."""
+    """Versions of Python and of the packages that decide the numbers."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            found[package] = version_of(package)
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
@@ -147,7 +153,7 @@ def commit() -> str | None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text`, or leave it as it was; OSError if there is no room."""
+    """Atomic write of a text; OSError if there is no room."""
     write_whole(
         path,
         lambda part: part.write_text(

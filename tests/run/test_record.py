@@ -9,10 +9,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
+from common import __version__
 from dassl.data.datasets import Datum
 from run.data_hashes import few_shot_hash
 from run.details import write_predictions
 from run.record import forget_results
+from run.schema import Record
 from run.watch import RunWatch
 from tests.helpers.toy_run import CLASSES, SAVE, build, classify, command, refused
 from tests.run.test_plugins import TRAINER, forgotten, tiles  # noqa: F401
@@ -67,6 +69,13 @@ def test_time_memory_and_size(trained):
     assert record["peak_memory_bytes"] > 1 << 20 and record["peak_memory_kind"]
     assert record["device"] and record["commit"] and record["seed"] == 1
     assert record["resumed_from_epoch"] == 0 and not record["eval_only"]
+
+
+def test_the_record_has_its_schema(trained):
+    record = trained[1]
+    assert set(record) <= set(Record.__annotations__)
+    assert set(record) >= set(Record.__annotations__) - {"not_finite", "perclass_accuracy"}
+    assert record["version"] == __version__
 
 
 def test_parameters_are_those_that_are_trained(trained, toy, tmp_path):

@@ -3,38 +3,10 @@
 import os
 import re
 import signal
-import time
-from pathlib import Path
-
-from submitit.helpers import DelayedSubmission
 
 from tests.slurm.cluster import ask, wait_for
 
 SIGNAL_DELAY = 60  # seconds before the end of a job's time, of jobs whose time ends in a test
-
-
-class Nap:
-    """Until `folder` has a file `wake`; writes down what happens to it."""
-
-    def __call__(self, folder: Path, answer: int) -> int:
-        note(folder, "starts")
-        while not (folder / "wake").exists():
-            time.sleep(0.1)
-        return answer
-
-    def checkpoint(self, folder: Path, answer: int) -> DelayedSubmission:
-        note(folder, "saves")
-        return DelayedSubmission(self, folder, answer)
-
-
-def note(folder: Path, word: str) -> None:
-    with (folder / "notes").open("a") as file:
-        file.write(word + "\n")
-
-
-def notes(folder: Path) -> list[str]:
-    file = folder / "notes"
-    return file.read_text().split() if file.exists() else []
 
 
 def sbatch(command: str, *flags: str) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tests.helpers.toy_run import REPO
 from tests.slurm.cluster import wait_for
 from tests.slurm.jobs import SIGNAL_DELAY
-from tools.sweep.books import Books
+from tools.sweep.store import RunStore
 
 EPOCHS, BATCHES = 30, 6
 SETTINGS = (
@@ -60,11 +60,11 @@ class Sweep(NamedTuple):
 
     def job(self, seed: int) -> str:
         """The last Slurm job of a seed's training."""
-        return Books(self.output).jobs()[self.training(seed)]
+        return RunStore(self.output).jobs()[self.training(seed)]
 
     def log(self, folder: str) -> str:
         """What all attempts at a run printed."""
-        return Books(self.output).log(folder).read_text()
+        return RunStore(self.output).log(folder).read_text()
 
     def freeze(self, *seeds: int) -> None:
         """Stop trainings where they are, as soon as each has saved something.

@@ -12,7 +12,7 @@ from tests.house.test_survival import outcome
 from tests.slurm.cluster import CPUS, ask, wait_for
 from tests.slurm.jobs import kill, restarts, run_out_of_time, sbatch, state
 from tests.slurm.sweeps import BATCHES, EPOCHS, LONG, Sweep, finish, tool
-from tools.sweep.books import Books
+from tools.sweep.store import RunStore
 from tools.sweep.worker import POLL
 
 pytestmark = pytest.mark.slurm
@@ -66,7 +66,7 @@ def test_one_job_is_killed_one_runs_out_of_time_one_is_preempted(slurm, undistur
     sweep = Sweep(toy, tmp_path / "output")
     driver = sweep.start_on_slurm()
     sweep.freeze(1, 2)
-    first_jobs = Books(sweep.output).jobs()
+    first_jobs = RunStore(sweep.output).jobs()
     driver.terminate()
     said, _ = driver.communicate(timeout=LONG)
     assert driver.returncode == 75 and "the jobs go on" in said

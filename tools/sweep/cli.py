@@ -1,4 +1,4 @@
-"""Plans and executes many runs: methods x data sets x seeds x shots of a protocol.
+"""Plans and executes many runs: methods x datasets x seeds x shots of a protocol.
 
     python -m tools.sweep base2new --methods MMRL MMRLPlus CoOp --datasets all --seeds 1 2 3
     python -m tools.sweep few_shot --methods MMRL --datasets dtd eurosat --shots 1 4 16 --dry-run
@@ -19,13 +19,30 @@ import sys
 import time
 from functools import partial
 from os.path import expanduser
+from typing import Any
 
 from run.command import Parser, guarded, path, positive, printing_stops_nothing
-from tools.sweep.books import Books
-from tools.sweep.compare import compared
+from tools.sweep import slurm
+from tools.sweep.driver import run_here, run_on_slurm
+from tools.sweep.executors import environments
+from tools.sweep.plan import check_plan
+from tools.sweep.process import train_command
 from tools.sweep.protocols import PARTS, PROTOCOLS, REPO, Request, Run, expand
+from tools.sweep.status import failures, plan_table, status_table
+from tools.sweep.store import DONE, FAILED, RunStore
+from tools.sweep.worker import Worker, run_in_foreground
 
 WAIT = 120.0  # seconds that `cancel` waits for runs to save
+SLURM_FLAGS = {  # and submitit's names of these options; _: not for submitit
+    "--slurm-file": "_file",
+    "--slurm-option": "_options",
+    "--partition": "partition",
+    "--account": "account",
+    "--time": "time",
+    "--gpus": "gpus_per_node",
+    "--mem-gb": "mem",
+    "--job-name": "job_name",
+}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    text = "folder of the runs (default: $OUTPUT, else output/)"
+    text = "directory of the runs (default: $OUTPUT, else output/)"
     default = os.environ.get("OUTPUT") or REPO / "output"
     parser.add_argument("--output", type=path, default=default, help=text)
 
@@ -58,10 +75,10 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     add("--part", choices=PARTS, help="only training, or only tests of trained weights")
     add("--root", type=path, default=os.environ.get("DATA") or REPO / "data", help="of the data")
     _add_output(parser)
-    add("--cfg", help="settings in configs/trainers/<METHOD>/, without .yaml")
-    add("--tag", help="for other settings: <cfg>@<tag> in the folders, and so in the tables")
+    add("--cfg", help="config in configs/trainers/<METHOD>/, without .yaml")
+    add("--tag", help="for other settings: <cfg>@<tag> in the directories and tables")
     add_path("--backbone", help="CLIP: a name, a file or 'small'")
-    text = "file with a method or data set; repeatable"
+    text = "file with a method or dataset; repeatable"
     add_path("--plugin", action="append", default=[], help=text)
     add_path("--plugin-path", action="append", default=[], help="see train.py --help; repeatable")
     add("--on", choices=["local", "slurm", "foreground"], default="local")
@@ -70,16 +87,17 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     add("--retries", type=_whole, default=1, help="how often a failed run is tried again")
     add("--workers", type=positive, help="runs at once (default: one per visible GPU, else one)")
     add("--cpus", type=positive, help="threads of a run")
-    slurm = parser.add_argument_group("--on slurm")
-    slurm.add_argument("--slurm-file", type=path, help="YAML of options, as submitit names them")
-    slurm.add_argument("--partition")
-    slurm.add_argument("--account")
-    slurm.add_argument("--time", type=positive, help="minutes of a job (120)")
-    slurm.add_argument("--gpus", type=_whole, help="of a job")
-    slurm.add_argument("--mem-gb", type=positive, help="of a job")
-    slurm.add_argument("--job-name")
-    text = "of sbatch, such as qos=low; repeatable"
-    slurm.add_argument("--slurm-option", action="append", metavar="NAME=VALUE", help=text)
+    group = parser.add_argument_group("--on slurm")
+    more: dict[str, dict[str, Any]] = {
+        "--slurm-file": {"type": path, "help": "YAML of options, as submitit names them"},
+        "--slurm-option": {"action": "append", "help": "of sbatch, such as qos=low; repeatable"},
+        "--time": {"type": positive, "help": "minutes of a job (120)"},
+        "--gpus": {"type": _whole, "help": "of a job"},
+        "--mem-gb": {"type": lambda text: f"{positive(text)}GB", "help": "of a job"},
+    }
+    for flag, name in SLURM_FLAGS.items():
+        metavar = "NAME=VALUE" if flag == "--slurm-option" else flag[2:].upper()
+        group.add_argument(flag, dest=name, metavar=metavar, **more.get(flag, {}))
     add("opts", nargs="*", metavar="-- KEY VALUE", help="options of the config, behind --")
 
 
@@ -108,165 +126,128 @@ def main(argv: list[str] | None = None) -> int:
 
 def sweep(args: argparse.Namespace) -> int:
     """Expand a protocol and compute what is not finished."""
-    output = args.output.absolute()
-    _refuse_flags(args)
-    runs = expand(
-        Request(
-            protocol=args.command,
-            methods=args.methods,
-            output=output,
-            data=args.root.absolute(),
-            datasets=args.datasets,
-            seeds=args.seeds,
-            shots=args.shots,
-            source=args.source,
-            parts=[args.part] if args.part else PARTS,
-            cfg=args.cfg,
-            backbone=args.backbone,
-            plugins=args.plugin,
-            plugin_paths=args.plugin_path,
-            options=args.opts,
-            tag=args.tag,
-        )
-    )
-    books = Books(output)
+    _check_flags(args)
+    runs = expand(_request(args))
+    store = RunStore(args.output.absolute())
     if args.commands:
-        from tools.sweep.child import command
-
-        print("\n".join(shlex.join(command(run.arguments)) for run in runs))
+        print("\n".join(shlex.join(train_command(run.arguments)) for run in runs))
         return 0
-    if _to_compare(args, runs) and (stopped := compared(runs)) is not None:
-        return stopped
+    if _needs_check(args, runs):
+        local = args.on != "slurm" and not args.dry_run  # Slurm's nodes may have other disks
+        need_data = [local and not store.is_finished(run.directory, run.after) for run in runs]
+        if (stopped := check_plan(runs, need_data)) is not None:
+            return stopped
     if args.dry_run:
-        from tools.sweep.plan import describe
-
-        print(describe(books, runs, _workers(args)))
+        here = args.on == "local"
+        workers = len(environments(args.workers, args.cpus)) if here else args.workers or 1
+        print(plan_table(store, runs, workers))
         return 0
-    if args.on == "foreground":
-        from tools.sweep.foreground import in_foreground
-
-        with printing_stops_nothing():
-            return in_foreground(output, runs)
-    return _execute(args, books, runs)
+    with printing_stops_nothing():
+        if args.on == "foreground":
+            return run_in_foreground(store.output, runs)
+        return _execute(args, store, runs)
 
 
-def _to_compare(args: argparse.Namespace, runs: list[Run]) -> bool:
-    """Whether runs are compared with what is there; in the foreground, where nothing is there, the
-    first of them says at once what is wrong."""
-    commands = [words for run in runs for words in (run.arguments, run.training) if words]
-    folders = {words[words.index("--output-dir") + 1] for words in commands}
-    return args.on != "foreground" or any(map(os.path.exists, folders))
-
-
-def _workers(args: argparse.Namespace) -> int:
-    """How many runs will be computed at once."""
-    from tools.sweep.local import environments
-
-    if args.on == "local":
-        return len(environments(args.workers, args.cpus))
-    return args.workers or 1
-
-
-@printing_stops_nothing()
-def _execute(args: argparse.Namespace, books: Books, runs: list[Run]) -> int:
-    from tools.sweep.driver import run_here, run_on_slurm
-    from tools.sweep.local import environments
-    from tools.sweep.slurm import SlurmJobs, read_options
-    from tools.sweep.worker import Worker
-
-    flags = {
-        "partition": args.partition,
-        "account": args.account,
-        "time": args.time,
-        "gpus_per_node": args.gpus,
-        "cpus_per_task": args.cpus,
-        "mem": args.mem_gb and f"{args.mem_gb}GB",
-        "job_name": args.job_name,
-        "array_parallelism": args.workers,
-    }
-    more = args.slurm_option or []
-    jobs = None
-    if args.on == "slurm":
-        worker = Worker(books.output, [], books.generation(), args.retries)
-        options = read_options(args.slurm_file, flags, more)
-        jobs = SlurmJobs(books.root / "submitit", worker, options)
-    books.save_plan(runs)
-    left = [run.folder for run in runs if not books.is_finished(run.folder, run.after)]
-    books.forget_failures(left)
-    if jobs is not None:
-        return run_on_slurm(books, runs, args.retries, jobs)
-    return run_here(books, runs, args.retries, environments(args.workers, args.cpus))
-
-
-def _refuse_flags(args: argparse.Namespace) -> None:
-    """ValueError for what does not go together."""
+def _check_flags(args: argparse.Namespace) -> None:
+    """ValueError for flags that contradict each other."""
     if args.command == "few_shot" and args.part == "test":
         raise ValueError("few_shot tests where it trains: leave out --part test")
     if odd := [word for word in args.opts if word.startswith("--")]:
         raise ValueError(f"{odd[0]} stands behind --, where KEY VALUE ... is expected")
-    names = (
-        "slurm_file",
-        "partition",
-        "account",
-        "time",
-        "gpus",
-        "mem_gb",
-        "job_name",
-        "slurm_option",
-    )
-    given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]
+    given = [flag for flag, name in SLURM_FLAGS.items() if getattr(args, name) is not None]
     if given and args.on != "slurm":
         raise ValueError(f"{', '.join(given)} is for --on slurm; leave it out, or add --on slurm")
 
 
-def show_status(args: argparse.Namespace) -> int:
-    """Print the table of all sweeps of an output folder."""
-    from tools.sweep.status import DONE, FAILED, failures, look, table
+def _request(args: argparse.Namespace) -> Request:
+    return Request(
+        protocol=args.command,
+        methods=args.methods,
+        output=args.output.absolute(),
+        data=args.root.absolute(),
+        datasets=args.datasets,
+        seeds=args.seeds,
+        shots=args.shots,
+        source=args.source,
+        parts=[args.part] if args.part else PARTS,
+        cfg=args.cfg,
+        backbone=args.backbone,
+        plugins=args.plugin,
+        plugin_paths=args.plugin_path,
+        options=args.opts,
+        tag=args.tag,
+    )
 
-    books = Books(args.output.absolute())
+
+def _needs_check(args: argparse.Namespace, runs: list[Run]) -> bool:
+    """Whether the plan is checked; in the foreground, where nothing is there yet, the first run
+    says at once what is wrong."""
+    commands = [words for run in runs for words in (run.arguments, run.training) if words]
+    directories = {words[words.index("--output-dir") + 1] for words in commands}
+    return args.on != "foreground" or any(map(os.path.exists, directories))
+
+
+def _execute(args: argparse.Namespace, store: RunStore, runs: list[Run]) -> int:
+    submitter = None
+    if args.on == "slurm":
+        flags = {name: getattr(args, name) for name in SLURM_FLAGS.values() if name[0] != "_"}
+        flags |= {"cpus_per_task": args.cpus, "array_parallelism": args.workers}
+        options = slurm.read_options(args._file, flags, args._options or [])
+        worker = Worker(store.output, [], store.generation(), args.retries)
+        submitter = slurm.Submitter(store.root / "submitit", worker, options)
+    store.save_plan(runs)
+    store.forget_failures(
+        run.directory for run in runs if not store.is_finished(run.directory, run.after)
+    )
+    if submitter is not None:
+        return run_on_slurm(store, runs, args.retries, submitter)
+    return run_here(store, runs, args.retries, environments(args.workers, args.cpus))
+
+
+def show_status(args: argparse.Namespace) -> int:
+    """Print the table of all sweeps of an output directory."""
+    store = RunStore(args.output.absolute())
     while True:
-        runs = _planned(books)
-        text = table(books, runs)
+        runs = _planned(store)
+        text = status_table(store, runs)
         if args.watch and sys.stdout.isatty():
             print("\033[H\033[J", end="")  # the whole screen
         print(text, flush=True)
-        states = {look(books, folder, after).state for folder, after in runs.items()}
-        if not args.watch or states <= {DONE, FAILED}:
+        statuses = {store.status(*run).name for run in runs.items()}
+        if not args.watch or statuses <= {DONE, FAILED}:
             break
         time.sleep(3)
-    if failed := failures(books, runs, lines=3):
-        print(f"\n{failed}")
+    if failed := failures(store, runs, lines=3):
+        print("\n" + "\n\n".join(failed))
     return 0
 
 
 def cancel_all(args: argparse.Namespace) -> int:
-    """Stop all sweeps of an output folder, on whatever machine they run."""
-    from tools.sweep import slurm
-
-    books = Books(args.output.absolute())
-    runs = _planned(books)
-    books.next_generation()
-    running = [folder for folder in runs if books.holder(folder)]
-    jobs = set(books.jobs().values())
+    """Stop all sweeps of an output directory, on whatever machine they run."""
+    store = RunStore(args.output.absolute())
+    runs = _planned(store)
+    store.next_generation()
+    running = [directory for directory in runs if store.holder(directory)]
+    jobs = set(store.jobs().values())
     queued = slurm.queue() if jobs else {}
     if queued is None:
         raise OSError("Slurm does not answer (squeue); say it again, so that no job stays behind")
     waiting = [job for job, state in queued.items() if job in jobs and state == "PENDING"]
-    slurm.cancel(waiting)
+    slurm.cancel_pending(waiting)
     print(f"{len(running)} runs are told to save and end, {len(waiting)} jobs were waiting")
     end = time.monotonic() + WAIT
     while running and time.monotonic() < end:
         time.sleep(0.2)
-        running = [folder for folder in running if books.holder(folder)]
-    for folder in running:
-        print(f"still running: {folder}: {books.holder(folder)}")
+        running = [directory for directory in running if store.holder(directory)]
+    for directory in running:
+        print(f"still running: {directory}: {store.holder(directory)}")
     return 1 if running else 0
 
 
-def _planned(books: Books) -> dict[str, str | None]:
-    if runs := books.plan():
+def _planned(store: RunStore) -> dict[str, str | None]:
+    if runs := store.plan():
         return runs
     raise ValueError(
-        f"no sweep was started in {books.output}; name its folder with --output, or start one: "
+        f"no sweep was started in {store.output}; name its directory with --output, or start one: "
         "python -m tools.sweep --help"
     )

@@ -1,47 +1,54 @@
-"""A plan in words: what would be run, and what it will take."""
+"""Checks the runs of a plan before any is started.
 
+Only train.py's own code can say what the settings of a run are, and that takes torch. So this is
+done by a process of its own, `tools.sweep.planned`, with the interpreter of the runs.
+"""
+
+import json
+import signal
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
-from tabulate import tabulate
-
-from common.formats import clock
-from tools.sweep.books import Books
-from tools.sweep.cost import as_result, costs_below, expected
+from tools.sweep.process import (
+    INTERRUPTED,
+    STOPPED,
+    Child,
+    environment,
+    handle_signals,
+    interpreter,
+)
 from tools.sweep.protocols import Run
 
 
-def describe(books: Books, runs: Sequence[Run], workers: int) -> str:
-    """A line per method, data set and part, with times as of finished runs of the same kind."""
-    costs = costs_below(books.output)
-    groups: dict[tuple, list[Run]] = {}
-    for run in runs:
-        place = as_result(books.output, run.folder)
-        part = place.split or "train and test"
-        row = (f"{place.trainer}/{place.cfg}", place.dataset, part)
-        groups.setdefault(row, []).append(run)
-    rows, total, unknown = [], 0.0, 0
-    for row, group in groups.items():
-        todo = [run for run in group if not books.is_finished(run.folder, run.after)]
-        seconds, blank = expected(costs, books.output, todo)
-        total, unknown = total + seconds, unknown + blank
-        found = [costs.of(as_result(books.output, run.folder)) for run in todo]
-        about = "" if all(cost and cost.exact for cost in found) else "about "
-        shown = f"{about}{clock(seconds)}" if todo and blank < len(todo) else "?" if todo else ""
-        waits = "its training" if any(run.after for run in group) else ""
-        rows.append([*row, len(group), len(group) - len(todo) or "", shown, waits])
-    headers = ["method", "data set", "part", "runs", "finished", "time", "waits for"]
-    text = tabulate(rows, headers=headers, disable_numparse=True)
-    lines = [text, "", *_sum(total, unknown, workers, sorted(costs.devices))]
-    return "\n".join(lines)
+def check_plan(runs: Sequence[Run], need_data: Sequence[bool]) -> int | None:
+    """None, or an exit code if a signal came.
 
-
-def _sum(total: float, unknown: int, workers: int, devices: Sequence[str]) -> list[str]:
-    lines = []
-    if total:
-        at_once = f"; {workers} at once: {clock(total / workers)}" if workers > 1 else ""
-        lines.append(
-            f"to do: {clock(total)}{at_once}, as finished runs took on {', '.join(devices)}"
-        )
-    if unknown:
-        lines.append(f"of {unknown} runs nothing is known: nothing like them was finished here")
-    return lines or ["nothing to do"]
+    Raises ValueError where train.py would refuse the settings of a run, where its directory or
+    that of the training run that it tests holds a run with others, and where its data are missing
+    though it needs them here (`need_data`).
+    """
+    request = [
+        (run.arguments, run.training, need) for run, need in zip(runs, need_data, strict=True)
+    ]
+    child = Child()
+    with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
+        files = [Path(folder, name) for name in ("request.json", "reply.json", "log")]
+        files[0].write_text(json.dumps(request))
+        command = [interpreter(), "-m", "tools.sweep.planned", *map(str, files[:2])]
+        with open(files[2], "wb") as log, handle_signals(child.on_signal):
+            try:
+                child.run(command, env=environment(), output=log, poll_s=0.1)
+            except OSError as error:
+                raise OSError(
+                    f"the Python of the runs, {command[0]}, cannot be started "
+                    f"({error.strerror}): set PYTHON to another, or leave it unset"
+                ) from error
+        if child.signal is not None:
+            return INTERRUPTED if child.signal == signal.SIGINT else STOPPED
+        if not files[1].exists():
+            text = files[2].read_text(errors="replace").strip()
+            raise OSError(f"the settings of the runs could not be found out:\n{text[-2000:]}")
+        if refusal := json.loads(files[1].read_text()):
+            raise ValueError(refusal)
+    return None

@@ -1,9 +1,9 @@
-"""Why planned runs are refused, in a process that may load torch.
+"""Why planned runs are refused. Run as a process of its own, since it takes torch.
 
-    python -m tools.sweep.planned REQUEST ANSWER
+    python -m tools.sweep.planned REQUEST REPLY
 
-REQUEST has the arguments of train.py of each run, and of the training run that it tests, if it
-does; ANSWER gets the refusal, or null.
+REQUEST lists, for each run, its arguments of train.py, those of the training run that it tests (or
+[]), and whether its data must be here. REPLY gets the refusal, or null.
 """
 
 import json
@@ -38,8 +38,8 @@ SHOTS = "DATASET.NUM_SHOTS"
 # What a result may lack that was found without these keys.
 OUTPUTS = ("TEST.SAVE_PREDICTIONS", "TEST.PER_CLASS_RESULT", "TEST.COMPUTE_CMAT")
 REMEDY = (
-    "--tag NAME (TAG in the scripts) puts what is asked for now into folders of its own; or delete "
-    "that folder to start afresh"
+    "--tag NAME (TAG in the scripts) puts what is asked for now into directories of its own; or "
+    "delete that directory to start afresh"
 )
 
 
@@ -52,29 +52,40 @@ class Planned:
     settings: dict[str, Any]
 
     @property
-    def folder(self) -> Path:
+    def directory(self) -> Path:
         return Path(self.args.output_dir)
 
 
 def main(argv: Sequence[str]) -> int:
-    request, answer = map(Path, argv)
-    part = answer.with_suffix(".part")
+    request, reply = map(Path, argv)
+    part = reply.with_suffix(".part")
     part.write_text(json.dumps(refusal(json.loads(request.read_text()))))
-    part.replace(answer)
+    part.replace(reply)
     return 0
 
 
-def refusal(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> str | None:
-    """Why runs cannot be started; wrong settings first. `pairs`: see REQUEST."""
+def refusal(request: Sequence[tuple[Sequence[str], Sequence[str], bool]]) -> str | None:
+    """Why runs cannot be started: wrong settings, other runs in their directories, missing data."""
     known: dict[str, Planned] = {}
     _data_hashes.clear()
     try:
-        runs = [(_plan(run, known), training and _plan(training, known)) for run, training in pairs]
-        refused = [words for run, training in runs if (words := _refuse(run, training or None))]
+        runs = [_plan(run, known) for run, _, _ in request]
+        tested = [_plan(words, known) if words else None for _, words, _ in request]
+        refused = [why for pair in zip(runs, tested, strict=True) if (why := _refuse(*pair))]
     except (ValueError, OSError) as error:
         return str(error)
+    need = {id(run.cfg): run.cfg for run, (*_, data) in zip(runs, request, strict=True) if data}
+    refused = refused or [why for cfg in need.values() if (why := _missing_data(cfg))]
     more = f" ({len(refused) - 1} more of these runs are refused likewise)" if refused[1:] else ""
     return refused[0] + more if refused else None
+
+
+def _missing_data(cfg: CfgNode) -> str | None:
+    try:
+        train.check_data(cfg)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
 
 
 def _plan(arguments: Sequence[str], known: dict[str, Planned]) -> Planned:
@@ -105,16 +116,16 @@ def _resolve(args: Namespace) -> Planned:
 def _refuse(run: Planned, training: Planned | None) -> str | None:
     """The words of a refusal; None for a run that may be started, continued or skipped."""
     if training and (differ := _differ(training, None)):
-        return f"the weights to test are others: {another(training.folder, differ)}{REMEDY}"
+        return f"the weights to test are others: {another(training.directory, differ)}{REMEDY}"
     if differ := _differ(run, training):
-        return another(run.folder, differ) + REMEDY
+        return another(run.directory, differ) + REMEDY
     return _lacks(run)
 
 
 def _differ(run: Planned, training: Planned | None) -> list[str]:
-    """What differs from the run that a folder holds, or from that whose result it holds."""
+    """What differs from the run that a directory holds, or from that whose result it holds."""
     for tests in sorted({run.args.eval_only, True}):
-        there = held(run.folder, tests)
+        there = held(run.directory, tests)
         if there and (differ := _compare(run, training, there)):
             return differ
     return []
@@ -140,7 +151,7 @@ _defaults = cache(default_settings)
 
 
 def _data_elsewhere(run: Planned, there: dict[str, Any]) -> str | None:
-    """The hash of the run's data, where these lie in another folder than they did; else None.
+    """The hash of the run's data, where these lie in another directory than they did; else None.
 
     None also where they cannot be read here: on a cluster they may be on other machines.
     """
@@ -165,7 +176,7 @@ def _hash_of_data(run: Planned) -> str | None:
     cfg.defrost()
     cfg.SEED, cfg.DATASET.NUM_SHOTS = run.args.seed, run.settings[SHOTS]
     try:
-        data = SimpleNamespace(dm=SimpleNamespace(dataset=build_dataset(cfg)), cfg=cfg)
+        data: Any = SimpleNamespace(dm=SimpleNamespace(dataset=build_dataset(cfg)), cfg=cfg)
     except OSError:
         return None
     return data_hash(data, trains=not run.args.eval_only)
@@ -174,13 +185,13 @@ def _hash_of_data(run: Planned) -> str | None:
 def _lacks(run: Planned) -> str | None:
     """A refusal where a result is there without a file or number that is asked for now."""
     wanted = [key for key in OUTPUTS if dict(flatten(run.cfg))[key]]
-    config = run.folder / "config.yaml"
-    if not wanted or not config.is_file() or not held(run.folder, tests=True):
+    config = run.directory / "config.yaml"
+    if not wanted or not config.is_file() or not held(run.directory, tests=True):
         return None
     before = dict(flatten(read_yaml(config)))
     if lacking := [key for key in wanted if not before.get(key)]:
         return (
-            f"{run.folder} has a result that was found without {lacking[0]}; delete {RESULTS} "
+            f"{run.directory} has a result that was found without {lacking[0]}; delete {RESULTS} "
             "there, and the test alone is repeated"
         )
     return None

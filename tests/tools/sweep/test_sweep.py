@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.sweep_runs import FakeRuns
 from tests.helpers.toy_run import REPO
-from tools.sweep.books import Books
+from tools.sweep.store import RunStore
 
 SMALL = ("few_shot", "--methods", "MMRL", "--datasets", "dtd", "--seeds", "1")
 FIVE = [f"few_shot/dtd/shots_{k}/MMRL/vit_b16_few_shot/seed1" for k in (1, 2, 4, 8, 16)]
@@ -37,8 +37,8 @@ def is_alive(pid):
 
 def workers_of(fakes):
     """Processes that hold runs, from what their locks say."""
-    books = Books(fakes.output)
-    holders = [books.holder(folder) for folder in FIVE]
+    store = RunStore(fakes.output)
+    holders = [store.holder(folder) for folder in FIVE]
     return {int(re.search(r"process (\d+)", holder)[1]) for holder in holders if holder}
 
 
@@ -77,14 +77,14 @@ def test_a_sweep_that_is_stopped_has_its_runs_save(fakes, number, code):
     out, err = sweep.communicate(timeout=30)
     assert sweep.returncode == code and "the same command continues" in out, err
     assert not any(map(is_alive, workers)) and len(fakes.started()) == 2
-    saved = [f for f in FIVE if Books(fakes.output).end_of_log(f)[-1:] == ["saved"]]
+    saved = [f for f in FIVE if RunStore(fakes.output).end_of_log(f)[-1:] == ["saved"]]
     assert len(saved) == 2
     assert fakes.sweep(*SMALL).returncode == 0 and len(fakes.started()) == 7
 
 
 def processes_of_runs(fakes):
     """Of all attempts, by what they printed."""
-    logs = [Books(fakes.output).log(folder) for folder in FIVE]
+    logs = [RunStore(fakes.output).log(folder) for folder in FIVE]
     text = "".join(log.read_text() for log in logs if log.exists())
     return [int(pid) for pid in re.findall(r"process (\d+)", text)]
 
@@ -97,12 +97,12 @@ def test_a_sweep_that_is_killed_has_its_runs_save_and_loses_nothing(fakes):
     sweep.kill()
     sweep.communicate()
     wait_for(lambda: not any(map(is_alive, [*workers, *runs])))
-    saved = [f for f in FIVE if Books(fakes.output).end_of_log(f)[-1:] == ["saved"]]
+    saved = [f for f in FIVE if RunStore(fakes.output).end_of_log(f)[-1:] == ["saved"]]
     assert len(saved) == 2
     again = fakes.sweep(*SMALL, "--workers", "2")
     assert again.returncode == 0, again.err
     assert len(fakes.started()) == 7  # two were continued
-    assert all(Books(fakes.output).state(folder).attempts == 1 for folder in FIVE)
+    assert all(RunStore(fakes.output).state(folder).attempts == 1 for folder in FIVE)
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_runs_that_cannot_be_started_say_why(fakes, tmp_path):
 
 def test_workers_that_die_at_once_end_the_sweep_with_their_words(fakes, tmp_path):
     broken = tmp_path / "sitecustomize.py"
-    broken.write_text("import sys\nif '_submit' in sys.orig_argv[-2]: sys.exit('no such library')")
+    broken.write_text("import sys\nif 'pickle' in sys.orig_argv[-1]: sys.exit('no such library')")
     done = fakes.sweep(*SMALL, PYTHONPATH=f"{tmp_path}{os.pathsep}{REPO}")
     assert done.returncode == 2 and "no such library" in done.err
 
@@ -178,23 +178,13 @@ def test_where_no_sweep_was(fakes, command):
 
 
 def test_gpus_are_dealt_out(monkeypatch):
-    from tools.sweep.local import environments
+    from tools.sweep.executors import environments
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 5")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [env["CUDA_VISIBLE_DEVICES"] for env in environments(None, 1)] == ["3", "5"]
     assert [env["CUDA_VISIBLE_DEVICES"] for env in environments(3, 1)] == ["3", "5", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    hidden = {"CUDA_VISIBLE_DEVICES": ""}
-    assert environments(2, 4) == [{"OMP_NUM_THREADS": "4"} | hidden] * 2
+    assert environments(2, 4) == [{"OMP_NUM_THREADS": "4"}] * 2
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert environments(None, None) == [hidden]
-
-
-def test_where_no_gpu_is_found_runs_see_what_the_sweep_sees(fakes, monkeypatch):
-    """submitit would hide all GPUs from its processes."""
-    say = "\nprint(os.environ.get('CUDA_VISIBLE_DEVICES'))"
-    fakes.python.write_text(fakes.python.read_text() + say)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert fakes.sweep(*SMALL, PATH="/nowhere").returncode == 0
-    assert all(Books(fakes.output).end_of_log(folder)[-1] == "None" for folder in FIVE)
+    assert environments(None, None) == [{}]

@@ -5,11 +5,11 @@ import signal
 import pytest
 
 from tools.sweep import driver as driver_module
-from tools.sweep import places
-from tools.sweep.books import Books
+from tools.sweep import slurm
 from tools.sweep.driver import run_on_slurm
-from tools.sweep.places import Cluster
+from tools.sweep.executors import SlurmExecutor
 from tools.sweep.protocols import Run
+from tools.sweep.store import RunStore
 
 
 class FakeSlurm:
@@ -20,8 +20,8 @@ class FakeSlurm:
 
     def submit(self, together, waits):
         number = len(self.submitted)
-        self.submitted.append(([run.folder for run in together], dict(waits)))
-        ids = {run.folder: f"{number}_{task}" for task, run in enumerate(together)}
+        self.submitted.append(([run.directory for run in together], dict(waits)))
+        ids = {run.directory: f"{number}_{task}" for task, run in enumerate(together)}
         self.queued |= dict.fromkeys(ids.values(), "PENDING")
         yield ids
 
@@ -29,16 +29,16 @@ class FakeSlurm:
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     fake = FakeSlurm()
-    monkeypatch.setattr(places, "queue", lambda: dict(fake.queued))
-    books = Books(tmp_path)
-    books.save_plan([])
-    fake.books, fake.place = books, Cluster(books, fake, retries=1)
+    monkeypatch.setattr(slurm, "queue", lambda: dict(fake.queued))
+    store = RunStore(tmp_path)
+    store.save_plan([])
+    fake.store, fake.executor = store, SlurmExecutor(store, fake, retries=1)
     fake.todo = {name: Run(name, ()) for name in "ab"} | {"t": Run("t", (), "a")}
 
     def look(times=1):
         for _ in range(times):
-            fake.place.note()
-            fake.place.keep_going(fake.todo)
+            fake.executor.poll()
+            fake.executor.submit_pending(fake.todo)
 
     fake.look = look
     return fake
@@ -47,12 +47,12 @@ def cluster(tmp_path, monkeypatch):
 def test_everything_is_submitted_at_once_and_only_once(cluster):
     cluster.look(5)
     assert cluster.submitted == [(["a", "b"], {}), (["t"], {"t": "0_0"})]
-    assert cluster.books.jobs() == {"a": "0_0", "b": "0_1", "t": "1_0"}
+    assert cluster.store.jobs() == {"a": "0_0", "b": "0_1", "t": "1_0"}
 
 
 def test_a_sweep_that_is_started_again_knows_its_jobs(cluster):
     cluster.look()
-    cluster.place = Cluster(cluster.books, cluster, retries=1)
+    cluster.executor = SlurmExecutor(cluster.store, cluster, retries=1)
     cluster.look(3)
     assert len(cluster.submitted) == 2
 
@@ -67,8 +67,8 @@ def test_a_job_that_is_lost_is_submitted_again_and_in_the_end_given_up(cluster):
         cluster.look(3)
         if expected:
             assert cluster.submitted[-1] == (expected, {})
-    assert cluster.books.state("b").gave_up and not cluster.books.state("a").gave_up
-    assert "ended without it" in cluster.books.state("b").why
+    assert cluster.store.state("b").gave_up and not cluster.store.state("a").gave_up
+    assert "ended without it" in cluster.store.state("b").why
 
 
 def test_a_test_that_went_with_its_training_comes_back_with_it(cluster):
@@ -76,8 +76,8 @@ def test_a_test_that_went_with_its_training_comes_back_with_it(cluster):
     cluster.queued = {}
     cluster.look(3)
     assert cluster.submitted[2:] == [(["a", "b"], {}), (["t"], {"t": "2_0"})]
-    cluster.books.output.joinpath("a").mkdir()
-    cluster.books.output.joinpath("a", "results.json").write_text('{"complete": true}')
+    cluster.store.output.joinpath("a").mkdir()
+    cluster.store.output.joinpath("a", "results.json").write_text('{"complete": true}')
     del cluster.todo["a"]  # finished, while its test was taken out of the queue
     cluster.queued = {"2_1": "RUNNING"}
     cluster.look(3)
@@ -86,27 +86,19 @@ def test_a_test_that_went_with_its_training_comes_back_with_it(cluster):
 
 def test_no_answer_of_slurm_changes_nothing(cluster, monkeypatch):
     cluster.look()
-    monkeypatch.setattr(places, "queue", lambda: None)
+    monkeypatch.setattr(slurm, "queue", lambda: None)
     cluster.look(5)
     assert len(cluster.submitted) == 2
 
 
 def test_ctrl_c_leaves_the_jobs_alone(cluster, capsys, monkeypatch):
     monkeypatch.setattr(driver_module, "_sleep", lambda *_: signal.raise_signal(signal.SIGINT))
-    assert run_on_slurm(cluster.books, list(cluster.todo.values()), 1, cluster) == 130
+    assert run_on_slurm(cluster.store, list(cluster.todo.values()), 1, cluster) == 130
     assert "the jobs go on" in capsys.readouterr().out
 
 
-def test_nothing_is_submitted_before_slurm_has_answered(cluster, monkeypatch):
-    cluster.look()
-    cluster.place = Cluster(cluster.books, cluster, retries=1)
-    monkeypatch.setattr(places, "queue", lambda: None)
-    cluster.look(3)
-    assert len(cluster.submitted) == 2
-
-
 def test_a_run_that_somebody_computes_is_not_submitted(cluster):
-    with cluster.books.claim("b"):
+    with cluster.store.claim("b"):
         cluster.look()
     assert cluster.submitted[0] == (["a"], {})
 
@@ -120,11 +112,11 @@ def test_a_partly_refused_submission_is_remembered_and_completed_later(cluster, 
 
     monkeypatch.setattr(cluster, "submit", refuses)
     cluster.look(3)
-    assert cluster.books.jobs() == {"a": "0_0"} and len(cluster.submitted) == 1
+    assert cluster.store.jobs() == {"a": "0_0"} and len(cluster.submitted) == 1
     monkeypatch.setattr(cluster, "submit", whole)
-    monkeypatch.setattr(cluster.place, "_not_before", 0.0)
+    monkeypatch.setattr(cluster.executor, "_not_before", 0.0)
     cluster.look()
-    assert cluster.books.jobs() == {"a": "0_0", "b": "1_0", "t": "2_0"}
+    assert cluster.store.jobs() == {"a": "0_0", "b": "1_0", "t": "2_0"}
 
 
 def test_a_submission_that_is_refused_at_once_is_an_error(cluster, monkeypatch):

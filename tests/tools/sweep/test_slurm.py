@@ -3,9 +3,9 @@
 import pytest
 
 from tools.sweep import cli, slurm
-from tools.sweep.books import Books
 from tools.sweep.protocols import Run
-from tools.sweep.slurm import SlurmJobs, read_options
+from tools.sweep.slurm import Submitter, read_options
+from tools.sweep.store import RunStore
 from tools.sweep.worker import Worker
 
 
@@ -14,8 +14,8 @@ def runs(*names):
 
 
 def arrays(waits, *names, largest=1000):
-    found = slurm._arrays(runs(*names), waits, largest)
-    return [(dependency, [run.folder for run in group]) for dependency, group in found]
+    found = slurm.arrays(runs(*names), waits, largest)
+    return [(dependency, [run.directory for run in group]) for dependency, group in found]
 
 
 def test_runs_that_wait_for_nothing_are_one_array():
@@ -96,7 +96,7 @@ def commands(tmp_path, monkeypatch):
 
 
 def jobs(folder, **flags):
-    return SlurmJobs(folder / "submitit", Worker(folder, [], 0), read_options(None, flags))
+    return Submitter(folder / "submitit", Worker(folder, [], 0), read_options(None, flags))
 
 
 def test_what_sbatch_gets(commands, tmp_path, monkeypatch):
@@ -120,12 +120,6 @@ def test_what_sbatch_gets(commands, tmp_path, monkeypatch):
     assert "export PYTHONPATH=" in text and "submitit.core._submit" in text
 
 
-def test_arrays_are_as_large_as_slurm_allows(commands, tmp_path):
-    list(jobs(tmp_path).submit(runs(*"abcd"), {}))
-    texts = [file.read_text() for file in sorted(commands.iterdir())]
-    assert ["--array=0-2%3" in text for text in texts] == [True, False]
-
-
 def test_unknown_options_and_no_slurm_are_refused(commands, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="colour"):
         jobs(tmp_path, colour="red")
@@ -141,38 +135,20 @@ def test_a_refusal_of_sbatch_is_told(commands, tmp_path):
         list(jobs(tmp_path).submit(runs("a"), {}))
 
 
-def test_the_queue(commands, tmp_path):
-    assert slurm.queue() is None  # it does not answer
-    (tmp_path / "queue").write_text("7_0|RUNNING\n7_1|PENDING\n6|COMPLETED\n")
-    assert slurm.queue() == {"7_0": "RUNNING", "7_1": "PENDING"}
-    slurm.cancel(["7_1", "8"])
-    assert (tmp_path / "cancelled").read_text() == "--state=PENDING 7_1 8\n"
-
-
 def test_cancel_takes_waiting_jobs_out_of_the_queue(commands, tmp_path, capsys):
-    books = Books(tmp_path)
-    books.save_plan(runs("a", "b"))
-    books.note_jobs({"a": "7_0", "b": "7_1"})
+    store = RunStore(tmp_path)
+    store.save_plan(runs("a", "b"))
+    store.add_jobs({"a": "7_0", "b": "7_1"})
     (tmp_path / "queue").write_text("7_0|RUNNING\n7_1|PENDING\n9|PENDING\n")
     assert cli.main(["cancel", "--output", str(tmp_path)]) == 0
     assert (tmp_path / "cancelled").read_text() == "--state=PENDING 7_1\n"
-    assert "1 jobs were waiting" in capsys.readouterr().out and books.generation() == 1
+    assert "1 jobs were waiting" in capsys.readouterr().out and store.generation() == 1
     (tmp_path / "queue").unlink()
     assert cli.main(["cancel", "--output", str(tmp_path)]) == 2  # Slurm does not answer
     assert "say it again" in capsys.readouterr().err
-
-
-def test_jobs_may_be_put_back_more_often_than_any_run_needs():
-    assert slurm.TIMEOUTS >= 100
 
 
 @pytest.mark.parametrize("minutes", [1, 2])
 def test_a_job_too_short_to_save_is_refused(commands, tmp_path, minutes):
     with pytest.raises(ValueError, match="give more --time"):
         jobs(tmp_path, time=minutes)
-
-
-def test_a_setup_of_one_line(commands, tmp_path):
-    list(jobs(tmp_path, setup="module load cuda").submit(runs("a"), {}))
-    (script,) = commands.iterdir()
-    assert "\nmodule load cuda\n" in script.read_text()

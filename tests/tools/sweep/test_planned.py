@@ -14,11 +14,11 @@ from run.config import own_part
 from run.flat import flatten
 from tests.helpers.sweep_runs import RECORD
 from tools.results import find_runs, methods_of
-from tools.results.layout import parse_run_path
-from tools.sweep import cli, compare, planned
-from tools.sweep.books import Books
-from tools.sweep.protocols import Request, expand
+from tools.sweep import cli, plan, planned
+from tools.sweep.protocols import Request, RunPath, expand
+from tools.sweep.store import RunStore
 
+FLAGS = ("base2new", "--methods", "CoOp", "--datasets", "dtd", "--seeds", "1", "--cfg", "small")
 TRAIN, TEST = (f"base2new/{h}/dtd/shots_16/CoOp/small/seed1" for h in ("train_base", "test_new"))
 
 
@@ -34,9 +34,9 @@ def ask(tmp_path):
             request |= {"output": self.output, "data": tmp_path / "data", "backbone": "small"}
             return expand(Request("base2new", options=opts, **(request | changes)))
 
-        def refusal(self, *opts, **changes):
+        def refusal(self, *opts, data_here=False, **changes):
             runs = self(*opts, **changes)
-            return planned.refusal([(run.arguments, run.training) for run in runs])
+            return planned.refusal([(run.arguments, run.training, data_here) for run in runs])
 
         def finish(self, *opts, known=(), forget=(), **changes):
             """Leave what finished runs do, more that is `known` of them, less what to `forget`."""
@@ -46,9 +46,9 @@ def ask(tmp_path):
                 )
                 said = {"settings": own.settings, "eval_only": own.args.eval_only}
                 said["trained"] = {"settings": training.settings} if training else None
-                own.folder.mkdir(parents=True, exist_ok=True)
+                own.directory.mkdir(parents=True, exist_ok=True)
                 said = {k: v for k, v in (said | dict(known)).items() if k not in forget}
-                (own.folder / "results.json").write_text(json.dumps(RECORD | said))
+                (own.directory / "results.json").write_text(json.dumps(RECORD | said))
 
     return Ask()
 
@@ -137,18 +137,6 @@ def test_an_unfinished_run_of_other_settings(ask):
     assert ask.refusal(parts=["train"]) is None
 
 
-def test_a_result_of_another_run_in_the_folder_of_training(ask):
-    """As `--eval-only --output-dir` of the same folder leaves it."""
-    ask.finish(parts=["train"])
-    result, checkpoint = (ask.output / TRAIN / n for n in ("results.json", "a/model.pth.tar-1"))
-    shutil.copy(result, ask.output / TRAIN / "identity.json")
-    checkpoint.parent.mkdir()
-    checkpoint.touch()
-    assert ask.refusal(parts=["train"]) is None
-    result.write_text(json.dumps(json.loads(result.read_text()) | {"eval_only": True}))
-    assert "eval_only: True there, False now" in ask.refusal(parts=["train"])
-
-
 def test_other_weights_under_the_same_name(ask, tmp_path):
     clip = tmp_path / "clip.pt"
     clip.write_text("one")
@@ -173,6 +161,31 @@ def test_other_data_in_another_folder(ask, toy, tmp_path):
     assert ask.refusal(data=tmp_path / "not_here", **request) is None  # perhaps where it runs
 
 
+def test_missing_data_are_refused_before_any_run_starts(ask, toy, tmp_path):
+    request = {"datasets": ["colored_shapes"], "parts": ["train"], "data_here": True}
+    assert ask.refusal(data=toy, **request) is None
+    refusal = ask.refusal(data=tmp_path / "typo", **request)
+    assert str(tmp_path / "typo") in refusal
+    refusal = ask.refusal(data=toy, **request | {"datasets": ["colored_shapes", "dtd", "eurosat"]})
+    assert "(1 more of these runs are refused likewise)" in refusal
+
+
+@pytest.mark.parametrize(
+    ("flags", "needed"),
+    [
+        ((), [False, True]),  # of the finished run no data are needed
+        (("--on", "slurm"), [False, False]),  # they may be on its nodes
+        (("--dry-run",), [False, False]),
+    ],
+)
+def test_where_data_are_needed(flags, needed, ask, monkeypatch):
+    ask.finish(parts=["train"])
+    asked = []
+    monkeypatch.setattr(cli, "check_plan", lambda runs, need: asked.append(need) or 75)
+    assert cli.main([*FLAGS, "--output", str(ask.output), *flags]) == 75
+    assert asked == [needed]
+
+
 def test_a_result_without_what_is_asked_for(ask):
     ask.finish(parts=["train"])
     (run,) = ask(parts=["train"])
@@ -184,18 +197,6 @@ def test_a_result_without_what_is_asked_for(ask):
     assert "found without TEST.SAVE_PREDICTIONS; delete results.json there" in refusal
     (ask.output / TRAIN / "results.json").unlink()  # as the message says
     assert ask.refusal(*opts, parts=["train"]) is None
-
-
-def test_settings_are_found_out_once_for_all_seeds_and_shots(ask, monkeypatch):
-    calls, build = [], planned.build_config
-    monkeypatch.setattr(planned, "build_config", lambda args: calls.append(1) or build(args))
-    ask.finish(seeds=[1, 2], shots=[4, 8], parts=["train"])
-    calls.clear()
-    assert ask.refusal(seeds=[1, 2], shots=[4, 8], parts=["train"]) is None and len(calls) == 1
-    of_8_shots = str(ask.output / TRAIN / "results.json").replace("shots_16", "shots_8")
-    os.replace(of_8_shots, of_8_shots.replace("shots_8", "shots_4").replace("seed1", "seed2"))
-    refusal = ask.refusal(seeds=[1, 2], shots=[4, 8], parts=["train"])
-    assert "SEED: 1 there, 2 now" in refusal and "NUM_SHOTS: 8 there, 4 now" in refusal
 
 
 def test_settings_are_those_of_a_run(runs, toy):
@@ -213,15 +214,12 @@ def test_settings_are_those_of_a_run(runs, toy):
 # The process that compares, and who asks it
 
 
-FLAGS = ("base2new", "--methods", "CoOp", "--datasets", "dtd", "--seeds", "1", "--cfg", "small")
-
-
 @pytest.mark.parametrize("on", ["foreground", "local", "slurm", "--dry-run"])
 def test_nothing_is_started_where_a_run_is_another(on, ask, monkeypatch, capsys):
     """However runs are computed; the words are those of a process of its own for one of them."""
     ask.finish()
     if on != "local":
-        monkeypatch.setattr(cli, "compared", lambda runs: (_ for _ in ()).throw(ValueError("no")))
+        monkeypatch.setattr(cli, "check_plan", lambda *_: (_ for _ in ()).throw(ValueError("no")))
     flags = [*FLAGS, *(("--on", on) if on != "--dry-run" else (on,)), "--backbone", "small"]
     assert cli.main([*flags, "--output", str(ask.output), "--", "OPTIM.LR", "0.5"]) == 2
     out, err = capsys.readouterr()
@@ -235,7 +233,7 @@ def test_a_signal_that_comes_meanwhile(ask, tmp_path, monkeypatch):
     slow.chmod(0o755)
     monkeypatch.setenv("PYTHON", str(slow))
     before = signal.getsignal(signal.SIGTERM)
-    assert compare.compared(ask()) == 75
+    assert plan.check_plan(ask(), [False] * 2) == 75
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -245,7 +243,7 @@ def test_a_process_that_cannot_compare_says_why(ask, tmp_path, monkeypatch):
     broken.chmod(0o755)
     monkeypatch.setenv("PYTHON", str(broken))
     with pytest.raises(OSError, match="could not be found out:\nno torch here"):
-        compare.compared(ask())
+        plan.check_plan(ask(), [False] * 2)
 
 
 # What is finished
@@ -261,13 +259,13 @@ def test_a_record_that_contradicts_itself_is_computed_again(change, tmp_path):
     file = tmp_path / "a" / "seed1" / "results.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(RECORD))
-    assert Books(tmp_path).is_finished("a/seed1") and find_runs(tmp_path)[0].complete
+    assert RunStore(tmp_path).is_finished("a/seed1") and find_runs(tmp_path)[0].complete
     file.write_text(json.dumps(RECORD | change))
-    assert not Books(tmp_path).is_finished("a/seed1") and not find_runs(tmp_path)[0].complete
+    assert not RunStore(tmp_path).is_finished("a/seed1") and not find_runs(tmp_path)[0].complete
 
 
 def test_a_test_of_weights_that_were_trained_again_is_not_finished(tmp_path):
-    books, file = Books(tmp_path), tmp_path / "train" / "model.pth.tar-2"
+    store, file = RunStore(tmp_path), tmp_path / "train" / "model.pth.tar-2"
     file.parent.mkdir()
     file.write_text("weights")
     stat = file.stat()
@@ -275,14 +273,14 @@ def test_a_test_of_weights_that_were_trained_again_is_not_finished(tmp_path):
     record = RECORD | {"checkpoint": facts, "checkpoint_hash": file_hash(file)}
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "results.json").write_text(json.dumps(record))
-    assert books.is_finished("test")
-    assert not books.is_finished("test", after="train")  # which is computed first
+    assert store.is_finished("test")
+    assert not store.is_finished("test", after="train")  # which is computed first
     os.utime(file, ns=(0, 0))  # copied
-    assert books.is_finished("test")
+    assert store.is_finished("test")
     file.write_text("retrained")
-    assert not books.is_finished("test")
+    assert not store.is_finished("test")
     file.unlink()
-    assert books.is_finished("test")
+    assert store.is_finished("test")
 
 
 # Folders of their own
@@ -290,22 +288,11 @@ def test_a_test_of_weights_that_were_trained_again_is_not_finished(tmp_path):
 
 def test_a_tag_is_a_variant_of_its_own(ask):
     (train, test) = ask(tag="lr=0.5")
-    place = parse_run_path(ask.output / train.folder)
-    assert place["cfg"] == "small@lr=0.5" and place["trainer"] == "CoOp"
-    assert test.after == train.folder and str(ask.output / train.folder) in test.arguments
+    assert RunPath.parse(train.directory)[3:5] == ("CoOp", "small@lr=0.5")
+    assert test.after == train.directory and str(ask.output / train.directory) in test.arguments
     ask.finish(tag="lr=0.5")
     ask.finish()
     assert set(methods_of(find_runs(ask.output)).runs) == {"CoOp/small", "CoOp/small@lr=0.5"}
-
-
-def test_imagenet_joins_the_variant_of_its_tag(tmp_path):
-    for cfg, dataset in (("v", "dtd"), ("v_imagenet", "imagenet")):
-        for tag in ("", "@a"):
-            folder = tmp_path / f"few_shot/{dataset}/shots_16/MMRL/{cfg}{tag}/seed1"
-            folder.mkdir(parents=True)
-            (folder / "results.json").write_text(json.dumps(RECORD))
-    found = methods_of(find_runs(tmp_path)).runs
-    assert {label: len(group) for label, group in found.items()} == {"MMRL/v": 2, "MMRL/v@a": 2}
 
 
 @pytest.mark.parametrize(
@@ -313,7 +300,7 @@ def test_imagenet_joins_the_variant_of_its_tag(tmp_path):
     [
         (("SEED", "5"), {}, "SEED is decided by --seeds of a sweep"),
         (("OPTIM.LR", "1", "DATASET.NUM_SHOTS", "4"), {}, "NUM_SHOTS is decided by --shots"),
-        ((), {"tag": "a/b"}, "--tag 'a/b' cannot be part of a folder's name"),
+        ((), {"tag": "a/b"}, "--tag 'a/b' cannot be part of a directory's name"),
         ((), {"tag": ""}, "--tag '' cannot be part"),
     ],
 )

@@ -8,12 +8,10 @@ import pytest
 
 from tests.helpers.sweep_runs import FakeRuns
 from tests.helpers.toy_run import REPO
-from tools.results.layout import parse_run_path
-from tools.sweep.books import Books
 from tools.sweep.cli import main
-from tools.sweep.plan import describe
-from tools.sweep.protocols import BENCHMARK, Request, expand, known_methods, variant
-from train import parse_args
+from tools.sweep.protocols import Request, RunPath, expand, known_methods, variant
+from tools.sweep.status import plan_table
+from tools.sweep.store import RunStore
 
 
 def plan(protocol, methods=("MMRL",), **options):
@@ -49,53 +47,49 @@ def test_the_published_settings(case):
 def test_every_run_lies_where_its_settings_say():
     for protocol in ("base2new", "few_shot", "cross_dataset"):
         runs = plan(protocol, ["all"])
-        assert len({run.folder for run in runs}) == len(runs)
+        assert len({run.directory for run in runs}) == len(runs)
         for run in runs:
-            place = parse_run_path(f"/out/{run.folder}")
+            path = RunPath.parse(run.directory)
             said = dict(zip(run.arguments[:-1:2], run.arguments[1::2], strict=False))
             words = list(run.arguments)
-            assert place["protocol"] == protocol
-            assert said["--trainer"] == place["trainer"] in known_methods()
-            assert said["--seed"] == str(place["seed"])
-            assert said["--output-dir"] == f"/out/{run.folder}"
-            file = f"configs/trainers/{place['trainer']}/{place['cfg']}.yaml"
+            assert path.group.partition("/")[0] == protocol
+            assert said["--trainer"] == path.method in known_methods()
+            assert f"seed{said['--seed']}" == path.seed
+            assert said["--output-dir"] == f"/out/{run.directory}"
+            file = f"configs/trainers/{path.method}/{path.cfg}.yaml"
             assert said["--config-file"] == str(REPO / file) and (REPO / file).is_file()
-            assert words[words.index("DATASET.NUM_SHOTS") + 1] == str(place["shots"])
+            assert f"shots_{words[words.index('DATASET.NUM_SHOTS') + 1]}" == path.shots
             assert ("--eval-only" in words) == (run.after is not None)
             assert run.after is None or f"/out/{run.after}" in words
 
 
 def test_base_to_new_has_a_test_behind_every_training():
     runs = plan("base2new", seeds=[3, 1], datasets=["dtd", "imagenet"])
-    assert [run.folder.split("/")[1:3] for run in runs[:2]] == [
+    assert [run.directory.split("/")[1:3] for run in runs[:2]] == [
         ["train_base", "dtd"],
         ["test_new", "dtd"],
     ]
     assert all(
-        test.after == train.folder for train, test in zip(runs[::2], runs[1::2], strict=True)
+        test.after == train.directory for train, test in zip(runs[::2], runs[1::2], strict=True)
     )
-    assert [run.folder[-5:] for run in runs[::2]] == ["seed3", "seed1"] * 2
-    assert "test_new/imagenet/shots_16/MMRL/vit_b16_imagenet/" in runs[-1].folder
-
-
-def test_few_shot_has_five_numbers_of_shots():
-    runs = plan("few_shot", datasets=["all"], seeds=[1])
-    assert len(runs) == 5 * len(BENCHMARK) and not any(run.after for run in runs)
-    assert {parse_run_path(f"/{run.folder}")["shots"] for run in runs} == {1, 2, 4, 8, 16}
+    assert [run.directory[-5:] for run in runs[::2]] == ["seed3", "seed1"] * 2
+    assert "test_new/imagenet/shots_16/MMRL/vit_b16_imagenet/" in runs[-1].directory
 
 
 def test_all_targets_wait_for_one_source_and_all_sources_come_first():
     runs = plan("cross_dataset", ["MMRL", "CoOp"], seeds=[1, 2])
     assert [run.after is None for run in runs] == [True] * 4 + [False] * 2 * 2 * 14
     for source in runs[:4]:
-        assert sum(run.after == source.folder for run in runs) == 14
+        assert sum(run.after == source.directory for run in runs) == 14
 
 
 def test_a_part_alone_waits_for_nothing():
     trained = plan("base2new", parts=["train"])
     tested = plan("base2new", parts=["test"])
     assert len(trained) == len(tested) == 33 and not any(run.after for run in tested)
-    assert {run.folder for run in trained + tested} == {run.folder for run in plan("base2new")}
+    assert {run.directory for run in trained + tested} == {
+        run.directory for run in plan("base2new")
+    }
 
 
 def test_what_is_asked_twice_is_computed_once():
@@ -111,12 +105,16 @@ def test_settings_of_ones_own(tmp_path, monkeypatch):
         cfg="small",
         backbone="small",
         shots=[2, 4],
-        plugins=["mine.py"],
+        plugins=["mine.py", "more.py"],
+        plugin_paths=["first"],
         options=["OPTIM.LR", "0.1"],
     )
-    assert len(runs) == 12 and "/pets/shots_2/MMRL/small/" in runs[0].folder
+    assert len(runs) == 12 and "/pets/shots_2/MMRL/small/" in runs[0].directory
     words = " ".join(runs[0].arguments)
-    assert "--backbone small --plugin mine.py" in words and words.endswith("OPTIM.LR 0.1")
+    assert (
+        "--backbone small --plugin mine.py --plugin more.py --plugin-path first" in words
+        and words.endswith("OPTIM.LR 0.1")
+    )
     assert "--dataset-config-file pets.yaml" in words
 
 
@@ -159,22 +157,15 @@ def test_the_plan_says_what_it_will_take(tmp_path):
     for seed, seconds in ((1, 100), (2, 140)):
         place = tmp_path / f"few_shot/dtd/shots_4/MMRL/vit_b16_few_shot/seed{seed}"
         place.mkdir(parents=True)
-        record = {"complete": True, "total": 10, "correct": 5, "accuracy": 50.0, "device": "H200"}
+        record = {"complete": True, "total": 10, "correct": 5, "accuracy": 50.0}
         place.joinpath("results.json").write_text(json.dumps(record | {"seconds": seconds}))
-    text = describe(Books(tmp_path), runs, workers=2)
+    text = plan_table(RunStore(tmp_path), runs, workers=2)
     by_dataset = {line.split()[1]: line for line in text.splitlines() if "MMRL/" in line}
     # dtd: one run with 4 shots is left, three with 8 are like it; eurosat: six are like it
-    assert "about 8:00 min" in by_dataset["dtd"] and "about 12:00 min" in by_dataset["eurosat"]
-    assert "to do: 20:00 min; 2 at once: 10:00 min, as finished runs took on H200" in text
+    assert "8:00 min" in by_dataset["dtd"] and "12:00 min" in by_dataset["eurosat"]
+    assert "to do: 20:00 min; 2 at once: 10:00 min, as finished runs took" in text
     other = expand(Request("few_shot", ["CoOp"], tmp_path, Path("data"), ["dtd"]))
-    assert "of 15 runs nothing is known" in describe(Books(tmp_path), other, workers=1)
-
-
-def test_code_from_elsewhere_is_passed_on():
-    code = {"plugins": ["a.py", "b.py"], "plugin_paths": ["first", "second"]}
-    (run, *_) = plan("few_shot", datasets=["dtd"], shots=[1], seeds=[1], **code)
-    asked = parse_args(list(run.arguments))
-    assert (asked.plugin, asked.plugin_path) == (["a.py", "b.py"], ["first", "second"])
+    assert "of 15 runs nothing is known" in plan_table(RunStore(tmp_path), other, workers=1)
 
 
 def test_nothing_is_written_by_a_dry_run(tmp_path):

@@ -15,9 +15,7 @@ from run.lock import output_lock
 from tests.helpers.sweep_runs import RECORD, FakeRuns
 from tests.helpers.toy_run import REPO
 from tools.sweep import worker as worker_module
-from tools.sweep.books import Books, State
-from tools.sweep.child import Children
-from tools.sweep.status import DONE, RUNNING, look
+from tools.sweep.store import DONE, RUNNING, RunState, RunStore
 from tools.sweep.worker import RunsFailed, Worker
 
 
@@ -31,33 +29,34 @@ def fakes(tmp_path, monkeypatch):
 
 
 def work(fakes, *runs, **options):
-    books = Books(fakes.output)
-    return Worker(fakes.output, runs, books.generation(), **options)()
+    store = RunStore(fakes.output)
+    return Worker(fakes.output, runs, store.generation(), **options)()
 
 
 def test_runs_are_computed_once_in_order(fakes):
     runs = [fakes.run("a"), fakes.run("b"), fakes.run("c")]
-    assert work(fakes, *runs) == 3
+    work(fakes, *runs)
     assert fakes.started() == ["a", "b", "c"]
-    assert work(fakes, *runs) == 0
+    work(fakes, *runs)
     assert len(fakes.started()) == 3
 
 
 def test_a_test_waits_for_its_training(fakes):
-    assert work(fakes, fakes.run("new", after="base"), fakes.run("base")) == 2
+    work(fakes, fakes.run("new", after="base"), fakes.run("base"))
     assert fakes.started() == ["base", "new"]
 
 
 @pytest.mark.parametrize("code", [1, 3, 9])
 def test_a_failed_run_is_tried_again(fakes, code):
     fakes.fail("a", code)
-    assert work(fakes, fakes.run("a"), retries=1) == 1
+    work(fakes, fakes.run("a"), retries=1)
     assert fakes.started() == ["a", "a"]
 
 
 @pytest.mark.parametrize(
     ("code", "retries", "times", "why"),
     [
+        (0, 1, 2, "it ended without a result"),
         (1, 2, 3, "exit code 1"),
         (3, 0, 1, "a number became infinite or NaN"),
         (9, 1, 2, "killed by SIGKILL"),
@@ -72,32 +71,25 @@ def test_a_run_that_keeps_failing_is_given_up_and_takes_only_its_test_along(
     with pytest.raises(RunsFailed, match=r"2 of 3 without a result: \['bad', 'its_test'\]"):
         work(fakes, *runs, retries=retries)
     assert fakes.started() == ["bad"] * times + ["good"]
-    state = Books(fakes.output).state("bad")
+    state = RunStore(fakes.output).state("bad")
     assert state.gave_up and state.why == why and state.attempts == times
-    assert Books(fakes.output).end_of_log("bad")[-1] == "no luck"
-
-
-def test_a_run_that_ends_well_without_a_result_has_failed(fakes):
-    fakes.fail("a", 0, 0)
-    with pytest.raises(RunsFailed):
-        work(fakes, fakes.run("a"))
-    assert Books(fakes.output).state("a").why == "it ended without a result"
+    assert RunStore(fakes.output).end_of_log("bad")[-1] == "no luck"
 
 
 def test_a_run_that_kills_its_worker_each_time_is_given_up(fakes):
-    books = Books(fakes.output)
+    store = RunStore(fakes.output)
     for _ in range(2):
-        books.begin("a")  # and never ended
+        store.begin("a")  # and never ended
     with pytest.raises(RunsFailed):
         work(fakes, fakes.run("a"), retries=1)
-    assert fakes.started() == [] and "its worker was killed" in books.state("a").why
+    assert fakes.started() == [] and "its worker was killed" in store.state("a").why
 
 
 def test_what_slurm_takes_back_without_a_word_does_not_count(tmp_path):
-    books = Books(tmp_path)
+    store = RunStore(tmp_path)
     for restarts in range(5):
-        assert books.begin("a", job="7", restarts=restarts).attempts == 1
-    assert books.begin("a", job="8").attempts == 2  # another job: the last was lost
+        assert store.begin("a", job="7", restarts=restarts).attempts == 1
+    assert store.begin("a", job="8").attempts == 2  # another job: the last was lost
 
 
 def test_several_workers_compute_every_run_once(fakes):
@@ -114,8 +106,8 @@ def test_several_workers_compute_every_run_once(fakes):
     ]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     started = fakes.started()
-    assert sorted(started) == sorted(run.folder for run in runs)
-    assert all(started.index(r.after) < started.index(r.folder) for r in runs if r.after)
+    assert sorted(started) == sorted(run.directory for run in runs)
+    assert all(started.index(r.after) < started.index(r.directory) for r in runs if r.after)
 
 
 def test_a_run_that_train_py_computes_already_is_left_to_it(fakes):
@@ -128,7 +120,7 @@ def test_a_run_that_train_py_computes_already_is_left_to_it(fakes):
     with output_lock(fakes.output / "a"):
         thread = threading.Thread(target=ends_later)
         thread.start()
-        assert work(fakes, fakes.run("a")) == 0
+        work(fakes, fakes.run("a"))
     thread.join()
     assert fakes.started() == []
 
@@ -138,20 +130,12 @@ def test_a_signal_lets_the_run_save_and_begins_no_other(fakes, number, monkeypat
     monkeypatch.setenv("NAP", "60")
     threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
     before = signal.getsignal(number)
-    assert work(fakes, fakes.run("a"), fakes.run("b")) == 0
+    work(fakes, fakes.run("a"), fakes.run("b"))
     assert signal.getsignal(number) == before
-    books = Books(fakes.output)
-    assert fakes.started() == ["a"] and books.end_of_log("a")[-1] == "saved"
-    state = books.state("a")
+    store = RunStore(fakes.output)
+    assert fakes.started() == ["a"] and store.end_of_log("a")[-1] == "saved"
+    state = store.state("a")
     assert state.attempts == 0 and state.code == 75 and not state.gave_up
-
-
-def test_cancel_stops_workers_wherever_they_are(fakes, monkeypatch):
-    monkeypatch.setenv("NAP", "60")
-    books = Books(fakes.output)
-    threading.Timer(0.5, books.next_generation).start()
-    assert work(fakes, fakes.run("a"), fakes.run("b")) == 0
-    assert fakes.started() == ["a"] and books.end_of_log("a")[-1] == "saved"
 
 
 def test_workers_end_with_the_process_that_started_them(fakes, monkeypatch):
@@ -160,59 +144,43 @@ def test_workers_end_with_the_process_that_started_them(fakes, monkeypatch):
     lock = output_lock(owner)
     lock.__enter__()
     threading.Timer(0.5, lock.__exit__, (None, None, None)).start()
-    assert work(fakes, fakes.run("a"), owner=owner) == 0
-    assert Books(fakes.output).end_of_log("a")[-1] == "saved"
+    work(fakes, fakes.run("a"), owner=owner)
+    assert RunStore(fakes.output).end_of_log("a")[-1] == "saved"
 
 
 def test_runs_that_cannot_be_started_are_given_up(fakes, monkeypatch):
     monkeypatch.setenv("PYTHON", str(fakes.folder / "no_such_python"))
     with pytest.raises(RunsFailed):
         work(fakes, fakes.run("a"), retries=1)
-    state = Books(fakes.output).state("a")
+    state = RunStore(fakes.output).state("a")
     assert (state.gave_up, state.why, state.attempts) == (True, "could not be started", 2)
-    assert "no_such_python" in Books(fakes.output).end_of_log("a")[-1]
+    assert "no_such_python" in RunStore(fakes.output).end_of_log("a")[-1]
 
 
 def test_a_damaged_state_is_a_run_that_was_never_begun(tmp_path):
-    books = Books(tmp_path)
-    books.begin("a")
-    (books.place("a") / "state.json").write_text('{"attempts": ')
-    assert books.state("a") == State()
-    (books.place("a") / "state.json").write_text('{"of_a_later_version": 1}')
-    assert books.state("a") == State()
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"complete": false}', '{"complete": "true"}'])
-def test_only_a_complete_record_is_finished(tmp_path, text):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "results.json").write_text(text)
-    assert not Books(tmp_path).is_finished("a")
+    store = RunStore(tmp_path)
+    store.begin("a")
+    store.log("a").with_name("state.json").write_text('{"attempts": ')
+    assert store.state("a") == RunState()
+    store.log("a").with_name("state.json").write_text('{"of_a_later_version": 1}')
+    assert store.state("a") == RunState()
 
 
 def test_a_run_is_done_when_it_has_ended(fakes):
     """train.py writes its results twice: once as soon as it has them, then with details."""
-    books = Books(fakes.output)
-    assert work(fakes, fakes.run("a")) == 1
+    store = RunStore(fakes.output)
+    work(fakes, fakes.run("a"))
     with output_lock(fakes.output / "a"):
-        assert look(books, "a").state == RUNNING
-    assert look(books, "a").state == DONE
-
-
-def test_a_signal_before_the_run_is_started_reaches_it(fakes, monkeypatch):
-    """It came while the process was made."""
-    monkeypatch.setenv("NAP", "60")
-    children = Children()
-    children.signal = signal.SIGTERM
-    fakes.output.mkdir()
-    assert children.call([str(fakes.python), "train.py", "--output-dir", "a"]) in (75, -15)
+        assert store.status("a").name == RUNNING
+    assert store.status("a").name == DONE
 
 
 def test_a_run_that_somebody_else_started_meanwhile_is_left_to_him(fakes, monkeypatch):
     """train.py was called by hand while the worker's own was starting: it is refused."""
     fakes.fail("a", 2)
-    books = Books(fakes.output)
+    store = RunStore(fakes.output)
     hold = output_lock(fakes.output / "a")
-    original = Books.claim
+    original = RunStore.claim
 
     @contextmanager
     def claim_then_hold(self, folder):
@@ -222,40 +190,25 @@ def test_a_run_that_somebody_else_started_meanwhile_is_left_to_him(fakes, monkey
                 threading.Timer(0.4, hold.__exit__, (None, None, None)).start()
             yield got
 
-    monkeypatch.setattr(Books, "claim", claim_then_hold)
-    assert work(fakes, fakes.run("a"), retries=0) == 1
-    assert fakes.started() == ["a", "a"] and not books.state("a").gave_up
-
-
-def test_a_refusal_after_it_had_begun_is_tried_again(fakes):
-    """train.py ends with 2 when a disk fails it, too; it then has a log."""
-    (fakes.output / "a").mkdir(parents=True)
-    (fakes.output / "a" / "log.txt").write_text("epoch 1")
-    fakes.fail("a", 2)
-    assert work(fakes, fakes.run("a")) == 1
-    assert fakes.started() == ["a", "a"]
+    monkeypatch.setattr(RunStore, "claim", claim_then_hold)
+    work(fakes, fakes.run("a"), retries=0)
+    assert fakes.started() == ["a", "a"] and not store.state("a").gave_up
 
 
 def test_failures_are_forgotten_but_not_of_runs_that_are_computed(tmp_path):
-    books = Books(tmp_path)
-    books.begin("a")
-    books.begin("b")
-    with books.claim("b"):
-        books.forget_failures(["a", "b"])
-    assert books.state("a") == State() and books.state("b").attempts == 1
+    store = RunStore(tmp_path)
+    store.begin("a")
+    store.begin("b")
+    with store.claim("b"):
+        store.forget_failures(["a", "b"])
+    assert store.state("a") == RunState() and store.state("b").attempts == 1
 
 
 def test_a_slurm_job_whose_run_another_job_computes_ends(fakes, monkeypatch):
-    books = Books(fakes.output)
-    books.begin("a", job="6")
+    store = RunStore(fakes.output)
+    store.begin("a", job="6")
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    with books.claim("a"), pytest.raises(RunsFailed):
+    with store.claim("a"), pytest.raises(RunsFailed):
         work(fakes, fakes.run("a"))
     assert fakes.started() == []
-
-
-def test_words_for_every_exit_code():
-    assert worker_module._why(-40) == "killed by signal 40"
-    assert worker_module._why(-9) == "killed by SIGKILL"
-    assert worker_module._why(77) == "exit code 77"
