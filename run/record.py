@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
-from dassl.utils.whole_files import write_whole
+from dassl.utils.atomic_io import atomic_write
 
 if TYPE_CHECKING:
     from dassl.engine import SimpleTrainer
@@ -148,7 +148,7 @@ def commit() -> str | None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text`, or leave it as it was; OSError if there is no room."""
-    write_whole(
+    atomic_write(
         path,
         lambda part: part.write_text(
             text, encoding="utf-8", errors="surrogateescape", newline="\n"

@@ -5,13 +5,11 @@ about devices, precision and checkpoints is here and nowhere else.
 """
 
 import os
-from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 import frozen_clip
@@ -62,6 +60,7 @@ class CLIPTrainer(TrainerX):
     needs_layers = True  # False: image and text features are enough, of any backbone of open_clip
     public = PublicNames({})  # the learner's tensors, and where public checkpoints have them
     public_variants: tuple[PublicNames, ...] = ()  # the same of learners that lack some
+    _features_of_test: list[Tensor | None] | None = None  # of the test that runs, once known
 
     def build_method(self, clip: FrozenCLIP, prompts: Prompts) -> Method:
         raise NotImplementedError
@@ -107,6 +106,7 @@ class CLIPTrainer(TrainerX):
         self.method = self.method_around(self.clip)
         self.source = (self.cfg.DATASET.NAME, self.cfg.DATASET.PATH)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._scales())
+        self._in_parts = LargestParts(self.device)
         if self.model_name:
             self._register_learner()
 
@@ -207,36 +207,27 @@ class CLIPTrainer(TrainerX):
 
     @torch.inference_mode()
     def test(self, split: str | None = None) -> float:
-        """Accuracy in percent on 'test' or 'val'; the default is `TEST.SPLIT`.
+        """Accuracy in percent on 'test' or 'val'; the default is `TEST.SPLIT`."""
+        self._features_of_test = []
+        try:
+            with self.autocast():
+                return super().test(split)
+        finally:
+            self._features_of_test = None
 
-        All results stand in `self.results` afterwards.
-        """
-        split = split or self.cfg.TEST.SPLIT
-        if split == "val" and self.val_loader is None:
-            split = "test"
-        loader = self.val_loader if split == "val" else self.test_loader
-        self.set_model_mode("eval")
-        self.evaluator.reset()
-        print(f"Evaluate on the *{split}* set")
-        parts = LargestParts(self.device)
-        # a trainer that is built on one of ours may override it, as Dassl's trainers do
-        infers = type(self).model_inference is not CLIPTrainer.model_inference
+    def model_inference(self, images: Tensor) -> Tensor:
+        """Logits (N, C) of normalized images (N, 3, H, W) on the trainer's device."""
         with self.autocast():
-            w = None if infers else self.text_features()
-            for batch, whole in self._batches(loader, split):
-                images, labels = self.parse_batch_test(batch)
-                logits = parts(
-                    self.model_inference
-                    if infers
-                    else lambda part: self.method.classify(part, w, self.seen),
-                    images,
-                )
-                self.evaluator.process(*whole((logits, labels)))
-        results = self.evaluator.evaluate()
-        for name, value in results.items():
-            self.write_scalar(f"{split}/{name}", value, self.epoch)
-        self.results = {"split": split, "total": len(loader.dataset), **results}
-        return results["accuracy"]
+            w = self._text_features_once()
+            return self._in_parts(lambda part: self.method.classify(part, w, self.seen), images)
+
+    def _text_features_once(self) -> Tensor | None:
+        """The text features; within a test they are computed for its first batch alone."""
+        if self._features_of_test is None:
+            return self.text_features()
+        if not self._features_of_test:
+            self._features_of_test.append(self.text_features())
+        return self._features_of_test[0]
 
     def text_features(self) -> Tensor | None:
         """The method's text features (C, E) of this run's classes; None if they are an image's.
@@ -265,18 +256,6 @@ class CLIPTrainer(TrainerX):
     @property
     def precision_key(self) -> str:
         return f"TRAINER.{self.node}.PREC"
-
-    def _batches(self, loader: Iterable, desc: str) -> Iterable[tuple[dict, Callable]]:
-        """Batches, and what makes of this process's answers those to the whole batch."""
-        if hasattr(self, "test_batches"):
-            return self.test_batches(loader, desc)
-        bar = tqdm(loader, desc=desc, leave=False, disable=None)  # upstream's engine
-        return ((batch, lambda answers: answers) for batch in bar)
-
-    def model_inference(self, images: Tensor) -> Tensor:
-        """Logits (N, C) of normalised images (N, 3, H, W) on the trainer's device."""
-        with self.autocast():
-            return self.method.classify(images, self.method.text_features(), self.seen)
 
     # Files
 

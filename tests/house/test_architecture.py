@@ -43,7 +43,7 @@ ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
     "dassl.config": {"get_cfg_default", "clean_cfg"},
     "dassl.engine": {
         *("TRAINER_REGISTRY", "build_trainer", "TrainerBase"),
-        *("SimpleTrainer", "TrainerX", "TrainerXU"),
+        *("SimpleTrainer", "TrainerX"),
     },
     "dassl.data": {"DataManager", "DatasetWrapper"},
     "dassl.data.data_manager": {"build_data_loader", "DataManager", "DatasetWrapper"},
@@ -60,10 +60,6 @@ ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
     "dassl.metrics": {
         *("compute_accuracy", "compute_distance_matrix"),
         *("cosine_distance", "euclidean_squared_distance"),
-    },
-    "dassl.modeling": {
-        *("BACKBONE_REGISTRY", "HEAD_REGISTRY", "NETWORK_REGISTRY", "Backbone"),
-        *("build_backbone", "build_head", "build_network"),
     },
     "dassl.modeling.ops": {"ema_model_update"},
     "dassl.modeling.ops.utils": {"sharpen_prob"},

@@ -80,14 +80,14 @@ class SeededSampler(Sampler[int]):
 class SeededFetching:
     """Mix-in for a data set: what a loader asks for by `SeededIndex` comes out of that seed.
 
-    division: (r, n): of each batch only the images of number r, r + n, ... are prepared, or the
-        first one if there are none; see `dassl.data.division`.
+    shard: (r, n): of each batch only the images of number r, r + n, ... are prepared, or the
+        first one if there are none; see `dassl.data.sharding`.
     """
 
-    division = (0, 1)
+    shard = (0, 1)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        rank, world_size = self.division
+        rank, world_size = self.shard
         part = indices[rank::world_size] or indices[:1]
         return [self._fetch(index) for index in part]
 
