@@ -32,8 +32,8 @@ NAMES: dict[str, set[str]] = {
     "dassl.data.datasets.base_dataset": {"DatasetBase", "Datum", "check_isfile"},
     "dassl.data.datasets.build": {"DATASET_REGISTRY", "build_dataset"},
     "dassl.data.samplers": {
-        *("build_sampler", "RandomClassSampler", "RandomDomainSampler", "RandomSampler"),
-        *("Sampler", "SeqDomainSampler", "SequentialSampler"),
+        *("build_sampler", "RandomClassSampler", "RandomSampler", "Sampler"),
+        "SequentialSampler",
     },
     "dassl.data.transforms": {"INTERPOLATION_MODES", "build_transform"},
     "dassl.data.transforms.transforms": {

@@ -51,8 +51,7 @@ ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
     "dassl.data.datasets.base_dataset": {"Datum", "DatasetBase"},
     "dassl.data.transforms": {"build_transform", "INTERPOLATION_MODES"},
     "dassl.data.samplers": {
-        *("build_sampler", "RandomSampler", "SequentialSampler"),
-        *("RandomClassSampler", "RandomDomainSampler"),
+        *("build_sampler", "RandomSampler", "SequentialSampler", "RandomClassSampler"),
     },
     "dassl.evaluation": {
         *("EVALUATOR_REGISTRY", "build_evaluator", "EvaluatorBase", "Classification"),

@@ -14,7 +14,6 @@ from dassl.config import clean_cfg, get_cfg_default
 from dassl.data.data_manager import DataManager, DatasetWrapper, build_data_loader
 from dassl.data.samplers import (
     RandomClassSampler,
-    RandomDomainSampler,
     RandomSampler,
     SequentialSampler,
     build_sampler,
@@ -49,7 +48,7 @@ from dassl.utils import (
 DISTANCES = Registry("DISTANCE")
 DISTANCES.register(cosine_distance)
 DISTANCES.register(euclidean_squared_distance)
-SAMPLERS = (RandomClassSampler, RandomDomainSampler, RandomSampler, SequentialSampler)
+SAMPLERS = (RandomClassSampler, RandomSampler, SequentialSampler)
 
 
 class Patches(nn.Module):

@@ -161,10 +161,10 @@ def restore(
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
 ) -> None:
-    """Load the parts of a checkpoint into the objects given, the scheduler after its optimiser.
+    """Load the parts of a checkpoint into the objects given, the scheduler after its optimizer.
 
     Raises:
-        ValueError: it was made by another model or optimiser, or has values that are not finite.
+        ValueError: it was made by another model or optimizer, or has values that are not finite.
     """
     if "state_dict" not in checkpoint:
         raise ValueError(f"{path} is no checkpoint of a trainer: it has no 'state_dict'")

@@ -80,7 +80,7 @@ def _reset(pid: int | None) -> None:
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Let signals only be noted. One that was not acted upon stops the run at the end."""
+    """Note signals only; one that was not acted upon stops the run at the end."""
     with _patience(True):
         yield
     if not _State.patient and _State.received is not None:
@@ -89,8 +89,10 @@ def defer_signals() -> Iterator[None]:
 
 @contextmanager
 def immediate_signals() -> Iterator[None]:
-    """Within `defer_signals`, let signals act at once again; of several processes, where they ask
-    `stop_if_requested`."""
+    """Within `defer_signals`, let signals act at once again.
+
+    Several processes stop together where they call `stop_if_requested`.
+    """
     _State.asks = world_size() > 1
     try:
         with _patience(_State.asks):
