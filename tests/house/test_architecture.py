@@ -152,6 +152,17 @@ def test_train_names_no_method_and_no_dataset():
         assert not any(re.search(rf"\b{name}\b", code) for name in names)
 
 
+def test_a_trainer_has_few_ancestors():
+    from dassl.engine import TRAINER_REGISTRY
+    from run.plugins import import_plugins
+
+    import_plugins()
+    for name in TRAINER_REGISTRY.registered_names():
+        line = [c.__name__ for c in TRAINER_REGISTRY.get(name).__mro__[:-1]]
+        assert line[-4:] == ["CLIPTrainer", "TrainerX", "SimpleTrainer", "TrainerBase"], line
+        assert len(line) <= 7, line  # a method that is a difference from another, and its alias
+
+
 def test_a_file_dropped_into_trainers_is_found(tmp_path, monkeypatch):
     import trainers
     from dassl.engine import TRAINER_REGISTRY

@@ -205,8 +205,10 @@ def test_an_evaluator_of_ones_own_and_a_test_of_ones_own_reach_the_hooks(make_cf
     trainer = build_trainer(make_cfg("TEST.EVALUATOR", "Mean"))
     hook = Recording()
     trainer.register_hook(hook)
+    assert isinstance(trainer.evaluator.evaluator, Mean)
+    trainer.evaluator = Mean(trainer.cfg)  # as a plugin may do in its __init__
+    trainer.evaluator.reset()
     for batch in trainer.test_loader:  # as a plugin's test() does
-        trainer.evaluator.reset()
         trainer.evaluator.process(trainer.model(batch["img"]), batch["label"])
     found = trainer.evaluator.evaluate()
     assert hook.results is found and trainer.evaluator.name == "mean"

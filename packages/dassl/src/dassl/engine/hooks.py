@@ -72,6 +72,7 @@ class Hook:
     def state_dict(self) -> dict[str, Any]:
         """Return what checkpoints and snapshots keep of this hook: plain data and tensors.
 
+        It is kept by the name of the class: register one hook of a class that has a state.
         Called in every process of a run; what rank 0 returns is saved.
         """
         return {}

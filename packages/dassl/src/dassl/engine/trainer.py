@@ -428,9 +428,17 @@ class SimpleTrainer(TrainerBase):
         with main_first():  # it may download, and keep what it drew
             self.build_data_loader()
         self.build_model()
-        evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
-        self.evaluator = ObservedEvaluator(evaluator, self)
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
         self.best_result = -np.inf
+
+    @property
+    def evaluator(self) -> Any:
+        """The evaluator, also one that a plugin sets, observed by the hooks."""
+        return self._evaluator
+
+    @evaluator.setter
+    def evaluator(self, evaluator: Any) -> None:
+        self._evaluator = ObservedEvaluator(evaluator, self)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Check what the trainer needs of the configuration; trainers say so here."""
