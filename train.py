@@ -16,8 +16,7 @@ from functools import cache, partial
 from os.path import expanduser
 from pathlib import Path
 
-from dassl.utils.collectives import barrier
-from dassl.utils.distributed import is_main, processes, report, world_size
+from dassl.utils.distributed import barrier, is_main, processes, report_once, world_size
 from run.command import Parser, piped, printing_stops_nothing
 
 
@@ -74,7 +73,7 @@ def exit_code(args: argparse.Namespace) -> int:
         if "debug" in args:
             raise
         code = 3 if isinstance(error, FloatingPointError) else 2
-        report(f"error: {error}", code)
+        report_once(f"error: {error}", code)
         return code
     return 0
 
@@ -184,20 +183,21 @@ def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
         print(f"plugin: {plugin['file']} (SHA-256 {plugin['sha256']}){taken}")
     print(f"** System **\n{collect_env_info()}")
     if world_size() > 1:
-        print(f"Processes: {world_size()}, each with its part of every batch")
-        if cfg.DATALOADER.TRAIN_X.BATCH_SIZE < world_size():
-            print("There are fewer pictures in a batch than processes: some only wait in training")
+        print(f"Processes: {world_size()}, each with its shard of every batch")
 
 
 def prepare(args: argparse.Namespace, cfg):
     """The trainer, built, with the weights that it is to test, and what run this is; nothing is
     written."""
+    from dassl.data.sharding import BatchSharding
     from dassl.engine import build_trainer
     from run.identity import identity_of
 
     trainer = build_trainer(cfg)
     if args.eval_only:
         load_weights(trainer, args)
+    elif trainer.get_model_names():
+        BatchSharding(trainer.train_loader_x).check_equal_shards()
     identity = identity_of(trainer, args)
     check_same(args, cfg, identity)  # now with the data
     return trainer, identity
@@ -215,9 +215,10 @@ def execute(trainer, args: argparse.Namespace, cfg, identity: dict, start: float
         write_config,
         write_results,
     )
-    from run.watch import RunWatch
+    from run.recorder import RunRecorder
 
-    watch, output = RunWatch(trainer, start), Path(cfg.OUTPUT_DIR)
+    recorder, output = RunRecorder(trainer, start), Path(cfg.OUTPUT_DIR)
+    trainer.register_hook(recorder)
     writes = is_main()
     if writes and not (
         args.eval_only and holds_checkpoints(output)
@@ -233,10 +234,10 @@ def execute(trainer, args: argparse.Namespace, cfg, identity: dict, start: float
         trainer.test()
     else:
         trainer.train()
-    if writes and "accuracy" in watch.results:
-        write_results(cfg, watch.results, output, **identity)  # kept, whatever details may meet
-        more = details(watch, output, args.eval_only)
-        write_results(cfg, watch.results, output, **identity, **more)
+    if writes and "accuracy" in recorder.results:
+        write_results(cfg, recorder.results, output, **identity)  # kept, whatever details may meet
+        more = details(recorder, output, args.eval_only)
+        write_results(cfg, recorder.results, output, **identity, **more)
 
 
 def load_weights(trainer, args: argparse.Namespace) -> None:

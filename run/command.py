@@ -34,10 +34,10 @@ class Parser(argparse.ArgumentParser):
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        from dassl.utils.distributed import report  # late: not all commands need it
+        from dassl.utils.distributed import report_once  # late: not all commands need it
 
         end = "" if message.endswith("?") else "."
-        report(f"error: {message}{end} See {self.prog} --help", 2)
+        report_once(f"error: {message}{end} See {self.prog} --help", 2)
         self.exit(2)
 
 

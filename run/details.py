@@ -11,18 +11,18 @@ from datasets.few_shot import short_of_shots
 from run.data_hashes import few_shot_hash, relative_paths
 from run.machine import device_name, peak_memory
 from run.record import PREDICTIONS, write_atomically
-from run.watch import RunWatch
+from run.recorder import RunRecorder
 
 
-def details(watch: RunWatch, directory: Path, eval_only: bool) -> dict[str, Any]:
+def details(recorder: RunRecorder, directory: Path, eval_only: bool) -> dict[str, Any]:
     """What else `results.json` has; what does not apply to a run is None."""
-    trainer = watch.trainer
+    trainer = recorder.trainer
     trained = not eval_only and bool(trainer.get_model_names())
-    spent = watch.spent()
+    spent = recorder.spent()
     peak, kind = peak_memory(trainer.device)
     return {
-        "per_class": per_class(watch),
-        "predictions": write_predictions(watch, directory),
+        "per_class": per_class(recorder),
+        "predictions": write_predictions(recorder, directory),
         "parameters": parameters(trainer),
         "clip": getattr(getattr(trainer, "clip", None), "origin", None),
         "few_shot_hash": few_shot_hash(trainer) if trained else None,
@@ -31,9 +31,9 @@ def details(watch: RunWatch, directory: Path, eval_only: bool) -> dict[str, Any]
         "train_seconds": spent["train_seconds"] if trained else None,
         "images_per_second": {
             "train": train_speed(trainer, spent) if trained else None,
-            "test": watch.results["total"] / watch.test_seconds,
+            "test": recorder.results["total"] / recorder.test_seconds,
         },
-        "resumed_from_epoch": watch.resumed_from if trained else None,
+        "resumed_from_epoch": recorder.resumed_from if trained else None,
         "peak_memory_bytes": peak,
         "peak_memory_kind": kind,
         "device": device_name(trainer.device),
@@ -57,13 +57,13 @@ def train_speed(trainer: SimpleTrainer, spent: dict[str, float]) -> float | None
     return spent["train_batches"] * batch / spent["train_seconds"]
 
 
-def per_class(watch: RunWatch) -> list[dict[str, Any]] | None:
+def per_class(recorder: RunRecorder) -> list[dict[str, Any]] | None:
     """For each class of the run how many of its pictures were tested, and answered rightly."""
-    if not watch.has_answers:
+    if not recorder.has_predictions:
         return None
-    names = watch.trainer.lab2cname
+    names = recorder.trainer.lab2cname
     counts = {label: [0, 0] for label in names}
-    for label, answer in zip(*watch.answers()[:2], strict=True):
+    for label, answer in zip(*recorder.predictions()[:2], strict=True):
         count = counts.setdefault(label, [0, 0])  # a plugin may test classes it did not train
         count[0] += 1
         count[1] += label == answer
@@ -76,19 +76,19 @@ def per_class(watch: RunWatch) -> list[dict[str, Any]] | None:
 # Pictures
 
 
-def write_predictions(watch: RunWatch, directory: Path) -> str | None:
+def write_predictions(recorder: RunRecorder, directory: Path) -> str | None:
     """With TEST.SAVE_PREDICTIONS write `predictions.csv`; its name, or None."""
-    if not watch.trainer.cfg.TEST.SAVE_PREDICTIONS:
+    if not recorder.trainer.cfg.TEST.SAVE_PREDICTIONS:
         return None
-    items = watch.tested()
+    items = recorder.tested()
     if items is None:
         print(f"No {PREDICTIONS}: which scores are of which picture cannot be told")
         return None
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("impath", "label", "prediction", "probability"))
-    paths = relative_paths(watch.trainer, items)
-    for path, label, answer, probability in zip(paths, *watch.answers(), strict=True):
+    paths = relative_paths(recorder.trainer, items)
+    for path, label, answer, probability in zip(paths, *recorder.predictions(), strict=True):
         shown = path.encode(errors="backslashreplace").decode()  # names that are not UTF-8
         writer.writerow((shown, label, answer, f"{probability:.9g}"))  # all digits of a float32
     write_atomically(directory / PREDICTIONS, table.getvalue())

@@ -21,16 +21,12 @@ from typing import Any
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import EVALUATOR_REGISTRY
-from dassl.modeling import BACKBONE_REGISTRY, HEAD_REGISTRY, NETWORK_REGISTRY
 from dassl.utils import check_availability
 from run import siblings
 from run.plugin_errors import plugin_errors
 
 FOLDERS = ("trainers", "datasets")
-REGISTRIES = (
-    *(TRAINER_REGISTRY, DATASET_REGISTRY, EVALUATOR_REGISTRY),
-    *(BACKBONE_REGISTRY, HEAD_REGISTRY, NETWORK_REGISTRY),
-)
+REGISTRIES = (TRAINER_REGISTRY, DATASET_REGISTRY, EVALUATOR_REGISTRY)
 
 
 _left_out: dict[Path, str] = {}  # files that build on one that was replaced, and the reason

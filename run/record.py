@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from yacs.config import CfgNode
 
 from common import __version__
-from dassl.utils.whole_files import write_whole
+from dassl.utils.atomic_io import atomic_write
 from run.schema import Record
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ def commit() -> str | None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Atomic write of a text; OSError if there is no room."""
-    write_whole(
+    """Replace `path` by `text`, or leave it as it was; OSError if there is no room."""
+    atomic_write(
         path,
         lambda part: part.write_text(
             text, encoding="utf-8", errors="surrogateescape", newline="\n"

@@ -5,7 +5,6 @@ about devices, precision and checkpoints is here and nowhere else.
 """
 
 import os
-from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from common.safe_yaml import read_yaml
@@ -42,6 +40,7 @@ class CLIPTrainer(TrainerX):
     model_name: str = ""  # the directory of its checkpoints; empty if nothing is learned
     needs_task = False  # whether the logits depend on TASK
     needs_layers = True  # False: image and text features are enough, of any backbone of open_clip
+    _features_of_test: list[Tensor | None] | None = None  # of the test that runs, once known
 
     @classmethod
     def add_config(cls, cfg: CfgNode) -> None:
@@ -91,6 +90,7 @@ class CLIPTrainer(TrainerX):
         )
         self.source = (self.cfg.DATASET.NAME, self.cfg.DATASET.PATH)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scales_loss)
+        self._in_parts = LargestParts(self.device)
         if self.model_name:
             self._register_learner()
 
@@ -156,36 +156,27 @@ class CLIPTrainer(TrainerX):
 
     @torch.inference_mode()
     def test(self, split: str | None = None) -> float:
-        """Accuracy in percent on 'test' or 'val'; the default is `TEST.SPLIT`.
+        """Accuracy in percent on 'test' or 'val'; the default is `TEST.SPLIT`."""
+        self._features_of_test = []
+        try:
+            with self.autocast():
+                return super().test(split)
+        finally:
+            self._features_of_test = None
 
-        All results stand in `self.results` afterwards.
-        """
-        split = split or self.cfg.TEST.SPLIT
-        if split == "val" and self.val_loader is None:
-            split = "test"
-        loader = self.val_loader if split == "val" else self.test_loader
-        self.set_model_mode("eval")
-        self.evaluator.reset()
-        print(f"Evaluate on the *{split}* set")
-        parts = LargestParts(self.device)
-        # a trainer that is built on one of ours may override it, as Dassl's trainers do
-        infers = type(self).model_inference is not CLIPTrainer.model_inference
+    def model_inference(self, images: Tensor) -> Tensor:
+        """Logits (N, C) of normalized images (N, 3, H, W) on the trainer's device."""
         with self.autocast():
-            w = None if infers else self.text_features()
-            for batch, whole in self._batches(loader, split):
-                images, labels = self.parse_batch_test(batch)
-                logits = parts(
-                    self.model_inference
-                    if infers
-                    else lambda part: self.method.classify(part, w, self.seen),
-                    images,
-                )
-                self.evaluator.process(*whole((logits, labels)))
-        results = self.evaluator.evaluate()
-        for name, value in results.items():
-            self.write_scalar(f"{split}/{name}", value, self.epoch)
-        self.results = {"split": split, "total": len(loader.dataset), **results}
-        return results["accuracy"]
+            w = self._text_features_once()
+            return self._in_parts(lambda part: self.method.classify(part, w, self.seen), images)
+
+    def _text_features_once(self) -> Tensor | None:
+        """The text features; within a test they are computed for its first batch alone."""
+        if self._features_of_test is None:
+            return self.text_features()
+        if not self._features_of_test:
+            self._features_of_test.append(self.text_features())
+        return self._features_of_test[0]
 
     def text_features(self) -> Tensor | None:
         """The method's text features (C, E) of this run's classes; None if they are an image's."""
@@ -195,18 +186,6 @@ class CLIPTrainer(TrainerX):
     def remedy(self) -> str:
         """What to do where a computed value is infinite or NaN."""
         return self.precision.remedy(self.settings.key("PREC"), learns=bool(self.model_name))
-
-    def _batches(self, loader: Iterable, desc: str) -> Iterable[tuple[dict, Callable]]:
-        """Batches, and what makes of this process's answers those to the whole batch."""
-        if hasattr(self, "test_batches"):
-            return self.test_batches(loader, desc)
-        bar = tqdm(loader, desc=desc, leave=False, disable=None)  # upstream's engine
-        return ((batch, lambda answers: answers) for batch in bar)
-
-    def model_inference(self, images: Tensor) -> Tensor:
-        """Logits (N, C) of normalized images (N, 3, H, W) on the trainer's device."""
-        with self.autocast():
-            return self.method.classify(images, self.method.text_features(), self.seen)
 
     # Files
 

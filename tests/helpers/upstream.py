@@ -16,12 +16,9 @@ TORCHTOOLS = {
     *("open_all_layers", "open_specified_layers", "resume_from_checkpoint", "save_checkpoint"),
 }
 LOGGER, METERS, REGISTRY = {"Logger", "setup_logger"}, {"AverageMeter", "MetricMeter"}, {"Registry"}
-TRAINERS = {"SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"}
+TRAINERS = {"SimpleTrainer", "TrainerBase", "TrainerX"}
 DISTANCES = {"compute_distance_matrix", "cosine_distance", "euclidean_squared_distance"}
-OPERATIONS = {
-    *("create_onehot", "ema_model_update", "linear_rampup", "reverse_index"),
-    *("sharpen_prob", "shuffle_index", "sigmoid_rampup"),
-}
+OPERATIONS = {"create_onehot", "ema_model_update", "sharpen_prob"}
 
 NAMES: dict[str, set[str]] = {
     "dassl": {"__version__"},
@@ -35,8 +32,8 @@ NAMES: dict[str, set[str]] = {
     "dassl.data.datasets.base_dataset": {"DatasetBase", "Datum", "check_isfile"},
     "dassl.data.datasets.build": {"DATASET_REGISTRY", "build_dataset"},
     "dassl.data.samplers": {
-        *("build_sampler", "RandomClassSampler", "RandomDomainSampler", "RandomSampler"),
-        *("Sampler", "SeqDomainSampler", "SequentialSampler"),
+        *("build_sampler", "RandomClassSampler", "RandomSampler", "Sampler"),
+        "SequentialSampler",
     },
     "dassl.data.transforms": {"INTERPOLATION_MODES", "build_transform"},
     "dassl.data.transforms.transforms": {
@@ -50,8 +47,8 @@ NAMES: dict[str, set[str]] = {
     "dassl.engine.build": {"TRAINER_REGISTRY", "build_trainer"},
     "dassl.engine.trainer": {
         *TRAINERS,
-        *("AverageMeter", "MetricMeter", "SummaryWriter", "DataManager", "build_backbone"),
-        *("build_evaluator", "build_head", "build_lr_scheduler", "build_optimizer"),
+        *("AverageMeter", "MetricMeter", "SummaryWriter", "DataManager"),
+        *("build_evaluator", "build_lr_scheduler", "build_optimizer"),
         *("count_num_param", "load_checkpoint", "load_pretrained_weights", "mkdir_if_missing"),
         *("resume_from_checkpoint", "save_checkpoint", "tolist_if_not"),
         *("OrderedDict", "datetime", "nn", "np", "osp", "time", "torch", "tqdm"),
@@ -67,16 +64,6 @@ NAMES: dict[str, set[str]] = {
     "dassl.metrics": {"compute_accuracy", *DISTANCES},
     "dassl.metrics.accuracy": {"compute_accuracy"},
     "dassl.metrics.distance": DISTANCES,
-    "dassl.modeling": {
-        *("BACKBONE_REGISTRY", "HEAD_REGISTRY", "NETWORK_REGISTRY", "Backbone"),
-        *("build_backbone", "build_head", "build_network"),
-    },
-    "dassl.modeling.backbone": {"BACKBONE_REGISTRY", "Backbone", "build_backbone"},
-    "dassl.modeling.backbone.backbone": {"Backbone"},
-    "dassl.modeling.backbone.build": {"BACKBONE_REGISTRY", "build_backbone"},
-    "dassl.modeling.head": {"HEAD_REGISTRY", "build_head"},
-    "dassl.modeling.head.build": {"HEAD_REGISTRY", "build_head"},
-    "dassl.modeling.network": {"NETWORK_REGISTRY", "build_network"},
     "dassl.modeling.ops": OPERATIONS,
     "dassl.modeling.ops.utils": OPERATIONS,
     "dassl.optim": {"build_lr_scheduler", "build_optimizer"},

@@ -14,8 +14,8 @@ from dassl.data.datasets import Datum
 from run.data_hashes import few_shot_hash
 from run.details import write_predictions
 from run.record import forget_results
+from run.recorder import RunRecorder
 from run.schema import Record
-from run.watch import RunWatch
 from tests.helpers.toy_run import CLASSES, SAVE, build, classify, command, refused
 from tests.run.test_plugins import TRAINER, forgotten, tiles  # noqa: F401
 from tests.run.test_plugins import command as plugin_command
@@ -124,11 +124,12 @@ def test_testing_in_the_folder_of_training_leaves_what_was_trained(toy, tmp_path
 
 def test_a_loader_that_shuffles_anew_gives_no_predictions(toy, tmp_path, capsys):
     trainer = build(command(toy, "ZeroshotCLIP", tmp_path, opts=SAVE))
-    watch = RunWatch(trainer, start=0.0)
+    recorder = RunRecorder(trainer, start=0.0)
+    trainer.register_hook(recorder)
     trainer.test()
-    assert watch.tested() == trainer.dm.dataset.test
+    assert recorder.tested() == trainer.dm.dataset.test
     trainer.test_loader.sampler.sampler = list(reversed(range(9)))
-    assert watch.tested() is None and write_predictions(watch, tmp_path) is None
+    assert recorder.tested() is None and write_predictions(recorder, tmp_path) is None
     assert "No predictions.csv" in capsys.readouterr().out
 
 
@@ -138,8 +139,8 @@ def test_names_that_are_not_utf8_do_not_end_a_run(tmp_path):
     cfg = node(TEST=node(SAVE_PREDICTIONS=True), DATASET=node(ROOT=str(tmp_path)))
     trainer = node(cfg=cfg, dm=node(dataset=node(dataset_dir="d")))
     items = [Datum(f"{tmp_path}/d/caf\udce9.png", 0)]
-    watch = node(trainer=trainer, tested=lambda: items, answers=lambda: ([0], [1], [0.5]))
-    assert write_predictions(watch, tmp_path)
+    recorder = node(trainer=trainer, tested=lambda: items, predictions=lambda: ([0], [1], [0.5]))
+    assert write_predictions(recorder, tmp_path)
     assert (tmp_path / "predictions.csv").read_text().splitlines()[1] == r"caf\udce9.png,0,1,0.5"
 
 
@@ -185,10 +186,11 @@ def test_the_split_of_the_final_test_counts(trainer, opts, split, total, toy, tm
 
 def test_a_trainer_that_tests_on_validation_pictures_by_itself(toy, tmp_path):
     trainer = build(command(toy, "ZeroshotCLIP", tmp_path))
-    watch = RunWatch(trainer, start=0.0)
+    recorder = RunRecorder(trainer, start=0.0)
+    trainer.register_hook(recorder)
     trainer.test("val")
-    assert (watch.results["split"], watch.results["total"]) == ("val", 6)
-    assert watch.tested() == trainer.dm.dataset.val
+    assert (recorder.results["split"], recorder.results["total"]) == ("val", 6)
+    assert recorder.tested() == trainer.dm.dataset.val
 
 
 def test_a_continued_run_adds_up_its_time(toy, tmp_path):
@@ -196,7 +198,7 @@ def test_a_continued_run_adds_up_its_time(toy, tmp_path):
     first = run(arguments, tmp_path)
     folder = tmp_path / "MultiModalRepresentationLearner"
     (folder / "model.pth.tar-2").unlink()
-    spent = torch.load(folder / "model.pth.tar-1", weights_only=True)["spent"]
+    spent = torch.load(folder / "model.pth.tar-1", weights_only=True)["hooks"]["RunRecorder"]
     assert 0 < spent["train_seconds"] < spent["seconds"] < first["seconds"]
     assert spent["train_batches"] == 2
     record = run(arguments, tmp_path)

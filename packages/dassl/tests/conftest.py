@@ -11,7 +11,6 @@ from PIL import Image
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
-from dassl.modeling import BACKBONE_REGISTRY, NETWORK_REGISTRY
 from dassl.utils import set_random_seed
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
@@ -27,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def toy_plugin(monkeypatch):
     """Run the plugin's file; what it registers is forgotten after the test."""
-    for registry in (TRAINER_REGISTRY, DATASET_REGISTRY, BACKBONE_REGISTRY, NETWORK_REGISTRY):
+    for registry in (TRAINER_REGISTRY, DATASET_REGISTRY):
         monkeypatch.setattr(registry, "_objects", dict(registry._objects))
     path = Path(__file__).with_name("toy_plugin.py")
     spec = importlib.util.spec_from_file_location("toy_plugin", path)

@@ -8,7 +8,7 @@ import torch
 
 from dassl.config import get_cfg_default
 from dassl.engine import build_trainer
-from dassl.engine.finite import check_weights
+from dassl.engine.hooks import check_weights
 from dassl.evaluation import EVALUATOR_REGISTRY, Classification, build_evaluator
 from dassl.utils import load_checkpoint, load_pretrained_weights
 from dassl.utils.finite import not_finite
@@ -79,7 +79,9 @@ def test_a_snapshot_with_it(make_cfg):
         build_trainer(cfg).train()
     file.unlink()
     trainer = build_trainer(cfg)
-    assert trainer.resume_model_if_exist(cfg.OUTPUT_DIR) == 0 and trainer._first_step == 2
+    assert (
+        trainer.resume_model_if_exist(cfg.OUTPUT_DIR) == 0 and trainer._checkpointer.first_step == 2
+    )
     assert before.exists()
 
 
@@ -131,7 +133,7 @@ def test_weights_that_the_last_step_made_infinite_are_not_saved(make_cfg):
     with pytest.raises(FloatingPointError, match=r"linear\.bias \(3 of 3 values\)"):
         torch.nn.init.constant_(trainer.model.linear.weight, 1.0)
         torch.nn.init.constant_(trainer.model.linear.bias, math.nan)
-        check_weights(trainer._models, "saved")
+        check_weights(trainer)
 
 
 # Results

@@ -183,7 +183,7 @@ def test_frozen_parameters_are_left_out():
     optimizer = build_optimizer(model, optim_cfg())
     assert [p.shape for p in optimizer.param_groups[0]["params"]] == [(3, 2), (3,)]
     model.requires_grad_(False)
-    with pytest.raises(ValueError, match="Nothing to optimise"):
+    with pytest.raises(ValueError, match="Nothing to optimize"):
         build_optimizer(model, optim_cfg())
 
 

@@ -77,7 +77,11 @@ def test_printed_means_and_scalars_go_on(make_cfg, tmp_path, capsys):
     last = next(line for line in out.splitlines() if line.startswith("epoch [2/2] batch [4/4]"))
     assert re.sub(r" (time|data) \S+ \S+|eta .*", "", last) == lines[0]
     assert ("train/loss", 7) in [(tag, step) for tag, _, step in written]
-    assert resumed._first_step == 6 == find_first_step(tmp_path / "output" / "tensorboard")
+    assert (
+        resumed._checkpointer.first_step
+        == 6
+        == find_first_step(tmp_path / "output" / "tensorboard")
+    )
 
 
 def find_first_step(folder):

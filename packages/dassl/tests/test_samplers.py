@@ -8,9 +8,7 @@ import torch
 from dassl.data.datasets import Datum
 from dassl.data.samplers import (
     RandomClassSampler,
-    RandomDomainSampler,
     RandomSampler,
-    SeqDomainSampler,
     SequentialSampler,
     build_sampler,
 )
@@ -64,18 +62,6 @@ def test_an_uneven_epoch_has_one_length(seed):
     assert len(batches_of(sampler, 4)) == 2
 
 
-def test_domain_sampler():
-    data = source(d0l0=7, d1l0=5, d2l0=6)
-    sampler = build_sampler("RandomDomainSampler", data_source=data, batch_size=6, n_domain=0)
-    assert isinstance(sampler, RandomDomainSampler)
-    batches = batches_of(sampler, 6)
-    assert len(batches) == 2  # the smallest domain has two pairs
-    for batch in batches:
-        assert Counter(data[i].domain for i in batch) == {0: 2, 1: 2, 2: 2}
-    two = batches_of(RandomDomainSampler(data, 6, 2), 6)
-    assert all(len({data[i].domain for i in batch}) == 2 for batch in two)
-
-
 def test_every_pass_differs_and_a_seed_repeats_it():
     data = source(d0l0=20, d0l1=20)
     generator = torch.Generator()
@@ -89,21 +75,7 @@ def test_every_pass_differs_and_a_seed_repeats_it():
 
 def test_numbers_that_do_not_fit():
     data = source(d0l0=4, d1l1=4)
-    with pytest.raises(ValueError, match="N_DOMAIN is 3"):
-        RandomDomainSampler(data, 6, 3)
-    with pytest.raises(ValueError, match="N_DOMAIN is 2"):
-        RandomDomainSampler(data, 5, 2)
     with pytest.raises(ValueError, match="N_INS is 2"):
         RandomClassSampler(data, 8, 2)
     with pytest.raises(ValueError, match="N_INS is 16"):
         RandomClassSampler(data, 8, 16)
-
-
-def test_domains_in_order():
-    data = source(d2l0=5, d0l0=4, d1l0=9)
-    sampler = build_sampler("SeqDomainSampler", data_source=data, batch_size=6)
-    assert isinstance(sampler, SeqDomainSampler)
-    batches = batches_of(sampler, 6)
-    assert [[data[i].domain for i in batch] for batch in batches] == 2 * [[0, 0, 1, 1, 2, 2]]
-    with pytest.raises(ValueError, match="divide the batch"):
-        SeqDomainSampler(data, 4)

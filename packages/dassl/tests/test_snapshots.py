@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dassl.engine import build_trainer
-from dassl.engine.snapshots import find_snapshots
+from dassl.engine.checkpointing import find_snapshots
 from dassl.utils import load_checkpoint
 
 from .toy_runs import ALWAYS, OPTIONS, cut_off, kill_in, weights, whole_and_broken
@@ -29,7 +29,7 @@ def test_the_last_two_are_kept_while_it_runs_and_none_after(make_cfg):
 
 def test_a_quick_run_writes_nothing_extra(make_cfg):
     trainer = build_trainer(make_cfg("OPTIM.MAX_EPOCH", 1))
-    trainer._remove_snapshots = lambda: None
+    trainer._checkpointer.after_train = lambda trainer: None
     trainer.train()
     names = {path.name for path in Path(trainer.output_dir).iterdir()}
     assert names == {"learner", "tensorboard"}

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from dassl.engine import build_trainer
-from dassl.engine.snapshots import find_snapshots
-from dassl.utils.interval import Interval
+from dassl.engine.checkpointing import Interval, find_snapshots
 from dassl.utils.stopping import Stopped
 
 

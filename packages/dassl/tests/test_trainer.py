@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
+from dassl.engine import TRAINER_REGISTRY, Hook, TrainerX, build_trainer
+from dassl.evaluation import EVALUATOR_REGISTRY
+from dassl.utils import load_checkpoint
 
 from .toy_runs import checkpoints, weights
 
@@ -148,18 +150,65 @@ def test_plugin_without_models_can_be_tested(make_cfg):
     assert trainer.test() == pytest.approx(100 / 3)
 
 
-@pytest.mark.parametrize(("count", "batches"), [("train_x", 4), ("train_u", 9), ("smaller_one", 4)])
-def test_trainer_xu(make_cfg, capsys, count, batches):
-    options = ["TRAINER.NAME", "ToyTrainerXU", "DATASET.ALL_AS_UNLABELED", True]
-    options += ["DATALOADER.TRAIN_U.SAME_AS_X", False, "DATALOADER.TRAIN_U.BATCH_SIZE", 2]
-    trainer = build_trainer(make_cfg(*options, "OPTIM.MAX_EPOCH", 2, "TRAIN.COUNT_ITER", count))
-    before = weights(trainer)
+def test_the_ancestry_of_a_trainer_is_short():
+    assert [c.__name__ for c in TrainerX.__mro__[:-1]] == [
+        *("TrainerX", "SimpleTrainer", "TrainerBase")
+    ]
+
+
+def test_hooks_hear_of_every_event(make_cfg):
+    events = []
+
+    class Listening(Hook):
+        def state_dict(self):
+            return {"heard": len(events)}
+
+    def listening(name):
+        return lambda self, trainer, *args: events.append(name)
+
+    names = [name for name in vars(Hook) if name.startswith(("before", "after"))]
+    for name in names:
+        setattr(Listening, name, listening(name))
+    trainer = build_trainer(make_cfg("OPTIM.MAX_EPOCH", 1, "DATALOADER.TEST.BATCH_SIZE", 12))
+    trainer.register_hook(Listening())
     trainer.train()
-    assert trainer.num_batches == batches
-    assert not torch.equal(weights(trainer), before)
-    assert re.search(r"loss \S+ \(\S+\) entropy \S+ \(\S+\) lr", capsys.readouterr().out)
+    test = ["before_test", "before_evaluation", "after_prediction", "before_results"]
+    assert events == [
+        *("before_train", "before_epoch", *["before_batch", "after_batch"] * 4, "after_epoch"),
+        *("before_save", *test, "after_results", "after_train"),
+    ]
+    state = load_checkpoint(Path(trainer.output_dir) / "learner" / "model.pth.tar-1")
+    assert state["hooks"]["Listening"] == {"heard": 12}
 
 
-def test_trainer_xu_needs_unlabelled_images(make_cfg):
-    with pytest.raises(ValueError, match="train_u is empty"):
-        build_trainer(make_cfg("TRAINER.NAME", "ToyTrainerXU")).train()
+def test_an_evaluator_of_ones_own_and_a_test_of_ones_own_reach_the_hooks(make_cfg, monkeypatch):
+    class Mean:
+        def __init__(self, cfg, **kwargs):
+            self.name = "mean"
+
+        def reset(self):
+            self.found = []
+
+        def process(self, mo, gt):
+            self.found.append(mo.mean().item())
+
+        def evaluate(self):
+            return {"mean": sum(self.found)}
+
+    class Recording(Hook):
+        results = None
+
+        def after_results(self, trainer, results):
+            self.results = results
+
+    monkeypatch.setitem(EVALUATOR_REGISTRY._objects, "Mean", Mean)
+    trainer = build_trainer(make_cfg("TEST.EVALUATOR", "Mean"))
+    hook = Recording()
+    trainer.register_hook(hook)
+    assert isinstance(trainer.evaluator.evaluator, Mean)
+    trainer.evaluator = Mean(trainer.cfg)  # as a plugin may do in its __init__
+    trainer.evaluator.reset()
+    for batch in trainer.test_loader:  # as a plugin's test() does
+        trainer.evaluator.process(trainer.model(batch["img"]), batch["label"])
+    found = trainer.evaluator.evaluate()
+    assert hook.results is found and trainer.evaluator.name == "mean"

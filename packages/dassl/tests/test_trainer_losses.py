@@ -49,11 +49,12 @@ class OnGPU(torch.Tensor):
 
 def test_a_loss_on_a_gpu_is_checked_when_it_is_read(make_cfg):
     trainer = build_trainer(make_cfg())
-    for value in (1.0, float("nan"), 2.0):
+    for trainer.batch_idx, value in enumerate((1.0, float("nan"), 2.0)):
         trainer.detect_anomaly(torch.tensor(value).as_subclass(OnGPU))
+    check = trainer._finite_check
     with pytest.raises(FloatingPointError):
-        trainer.raise_on_anomaly()
-    trainer.raise_on_anomaly()  # said once
+        check.check_losses(trainer)
+    check.check_losses(trainer)  # said once
 
 
 @pytest.mark.gpu

@@ -1,15 +1,13 @@
-"""A data set and two trainers, written the way plugins of this ecosystem are."""
+"""A data set and a trainer, written the way plugins of this ecosystem are."""
 
 from pathlib import Path
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
-from dassl.engine import TRAINER_REGISTRY, TrainerX, TrainerXU
+from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.metrics import compute_accuracy
-from dassl.modeling import BACKBONE_REGISTRY, Backbone
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param
 
@@ -71,30 +69,3 @@ class ToyTrainer(TrainerX):
 
     def parse_batch_train(self, batch):
         return batch["img"].to(self.device), batch["label"].to(self.device)
-
-
-@TRAINER_REGISTRY.register()
-class ToyTrainerXU(TrainerXU):
-    def build_model(self):
-        ToyTrainer.build_model(self)
-
-    def forward_backward(self, batch_x, batch_u):
-        image, label, _domain, image_u = self.parse_batch_train(batch_x, batch_u)
-        logs = self.model(image_u).log_softmax(dim=1)  # finite also where an answer is 0
-        entropy = -(logs.exp() * logs).sum(dim=1).mean()
-        loss = F.cross_entropy(self.model(image), label) + 0.1 * entropy
-        self.model_backward_and_update(loss)
-        if (self.batch_idx + 1) == self.num_batches:
-            self.update_lr()
-        return {"loss": loss.item(), "entropy": entropy}
-
-
-@BACKBONE_REGISTRY.register()
-class MeanColour(Backbone):
-    def __init__(self, pretrained=False, **kwargs):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(3))
-        self._out_features = 3
-
-    def forward(self, x):
-        return x.mean(dim=(2, 3)) * self.scale

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dassl.engine import build_trainer
-from dassl.engine.resuming import has_progress
+from dassl.engine.checkpointing import can_resume
 from dassl.utils import set_random_seed
 
 ALWAYS = ("TRAIN.CHECKPOINT_EVERY", "1 step")
@@ -17,10 +17,6 @@ OPTIONS = {
     "best_val": ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 1),
     "class_sampler": (
         *("DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler", "DATALOADER.TRAIN_X.N_INS", 2),
-    ),
-    "two_loaders": (
-        *("TRAINER.NAME", "ToyTrainerXU", "DATASET.ALL_AS_UNLABELED", True),
-        *("DATALOADER.TRAIN_U.SAME_AS_X", False, "DATALOADER.TRAIN_U.BATCH_SIZE", 7),
     ),
 }  # fmt: skip
 
@@ -50,7 +46,7 @@ def cut_off(make_cfg, options, break_off):
     trainer = build_trainer(make_cfg(*options))
     with pytest.MonkeyPatch.context() as patch:
         break_off(trainer, patch)
-        if has_progress(Path(trainer.output_dir), trainer.get_model_names()):
+        if can_resume(Path(trainer.output_dir), trainer.get_model_names()):
             forget_everything()
         try:
             trainer.train()

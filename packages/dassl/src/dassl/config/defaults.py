@@ -61,7 +61,7 @@ def _dataset() -> CfgNode:
     node.NAME = ""
     node.SOURCE_DOMAINS = ()
     node.TARGET_DOMAINS = ()
-    node.NUM_SHOTS = -1  # labelled images per class; below 1: all
+    node.NUM_SHOTS = -1  # labeled images per class; below 1: all
     node.NUM_LABELED = -1
     node.ALL_AS_UNLABELED = False
     node.VAL_PERCENT = 0.1
@@ -76,7 +76,7 @@ def _loader(sampler: str, with_groups: bool = True) -> CfgNode:
     node.SAMPLER = sampler
     node.BATCH_SIZE = 32
     if with_groups:
-        node.N_DOMAIN = 0  # RandomDomainSampler: domains per batch; 0: all
+        node.N_DOMAIN = 0  # not used: samplers by domain are not part of this engine
         node.N_INS = 16  # RandomClassSampler: images per class in a batch
     return node
 
@@ -147,7 +147,7 @@ def _test() -> CfgNode:
     node = CfgNode()
     node.EVALUATOR = "Classification"
     node.PER_CLASS_RESULT = False
-    node.COMPUTE_CMAT = False  # save a row-normalised confusion matrix as cmat.pt
+    node.COMPUTE_CMAT = False  # save a row-normalized confusion matrix as cmat.pt
     node.NO_TEST = False
     node.SPLIT = "test"  # or val
     node.FINAL_MODEL = "last_step"  # or best_val

@@ -39,7 +39,7 @@ class DataManager:
 
     Attributes:
         dataset: the data set.
-        train_loader_x, test_loader: of the labelled training images, and of the test images.
+        train_loader_x, test_loader: of the labeled training images, and of the test images.
         train_loader_u, val_loader: None where the data set has no such images.
         num_classes, lab2cname: as the data set says.
         num_source_domains: number of DATASET.SOURCE_DOMAINS.

@@ -1,7 +1,6 @@
 """Loaders: what puts images together into batches, with workers that help."""
 
 import atexit
-import copy
 import multiprocessing
 import os
 import signal
@@ -62,7 +61,7 @@ def build_data_loader(
         batch_size=batch_size,
         sampler=SeededSampler(sampler, generator, seed, fixed=not is_train),
         num_workers=num_workers,
-        multiprocessing_context=_noting_workers() if num_workers else None,
+        multiprocessing_context=_LoaderContext() if num_workers else None,
         worker_init_fn=ignore_stop_signals,
         persistent_workers=is_train and num_workers > 0,
         drop_last=is_train and len(data_source) >= batch_size,
@@ -88,28 +87,32 @@ def stop_workers(loader: DataLoader[Any] | None) -> None:
         loader._iterator = None
 
 
-_workers: "weakref.WeakKeyDictionary[Any, int]" = weakref.WeakKeyDictionary()  # whose they are
+_workers: "weakref.WeakKeyDictionary[Any, int]" = weakref.WeakKeyDictionary()  # to their parents
 
 
-def _noting_workers() -> Any:
-    """Return the default way to start processes, which notes those that loaders start."""
-    method = multiprocessing.get_start_method(allow_none=True)  # a plugin may still set one
-    context: Any = multiprocessing.get_context(method or multiprocessing.get_all_start_methods()[0])
+class _LoaderContext(multiprocessing.context.BaseContext):
+    """The default way to start processes, which notes those that loaders start."""
 
-    def start_noted(*args: Any, **kwargs: Any) -> Any:
-        process = context.Process(*args, **kwargs)
+    def __init__(self) -> None:
+        method = multiprocessing.get_start_method(allow_none=True)  # a plugin may still set one
+        self._method: Any = method or multiprocessing.get_all_start_methods()[0]
+
+    def get_context(self, method: str | None = None) -> Any:
+        return multiprocessing.get_context(self._method)
+
+    def get_start_method(self, allow_none: bool = False) -> Any:
+        return self._method
+
+    def Process(self, *args: Any, **kwargs: Any) -> Any:
+        process = self.get_context().Process(*args, **kwargs)
         _workers[process] = os.getpid()
         return process
-
-    noting = copy.copy(context)
-    noting.Process = start_noted
-    return noting
 
 
 @atexit.register
 def _end_workers() -> None:
-    """At the end of the process Python asks its helpers to go by SIGTERM, which they ignore."""
-    if hasattr(signal, "SIGCHLD"):  # by which torch takes their end for a fault
+    """Kill the workers of this process: they ignore the SIGTERM that Python sends at exit."""
+    if hasattr(signal, "SIGCHLD"):  # torch would take their end for a fault
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         if _workers.get(child) == os.getpid():

@@ -59,9 +59,8 @@ class SeededSampler(Sampler[int]):
         self._passes = 0
         self._skipped = 0
 
-    def skip(self, passes: int, indices: int) -> None:
-        """Leave out whole passes that would come next, and the first indices of the one after."""
-        self._passes += passes
+    def skip(self, indices: int) -> None:
+        """Leave out the first indices of the next pass."""
         self._skipped = indices
 
     def __len__(self) -> int:
@@ -80,14 +79,14 @@ class SeededSampler(Sampler[int]):
 class SeededFetching:
     """Mix-in for a data set: what a loader asks for by `SeededIndex` comes out of that seed.
 
-    division: (r, n): of each batch only the images of number r, r + n, ... are prepared, or the
-        first one if there are none; see `dassl.data.division`.
+    shard: (r, n): of each batch only the images of number r, r + n, ... are prepared, or the
+        first one if there are none; see `dassl.data.sharding`.
     """
 
-    division = (0, 1)
+    shard = (0, 1)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        rank, world_size = self.division
+        rank, world_size = self.shard
         part = indices[rank::world_size] or indices[:1]
         return [self._fetch(index) for index in part]
 
@@ -146,25 +145,19 @@ def set_loader_seed(loader: DataLoader[Any] | None, seed: int | None) -> None:
         sampler.seed = seed
 
 
-def batches_from(loader: DataLoader[Any], start: int, endless: bool = False) -> Iterator[Any]:
-    """Return the batches of a pass, or of one pass after the other, but the first `start`.
+def batches_from(loader: DataLoader[Any], start: int) -> Iterator[Any]:
+    """Return the batches of a pass but the first `start`.
 
-    Those of `build_data_loader` do not load what is left out. Others do, one by one.
+    Loaders of `build_data_loader` do not load what is left out. Others do.
     """
     sampler = _sampler(loader)
     if sampler is not None and loader.batch_size:
-        passes, first = divmod(start, len(loader)) if endless else (0, start)
-        sampler.skip(passes, first * loader.batch_size)
+        sampler.skip(start * loader.batch_size)
         start = 0
-    batches = _over_and_over(loader) if endless else iter(loader)
+    batches = iter(loader)
     for _ in range(start):
         next(batches, None)
     return batches
-
-
-def _over_and_over(loader: DataLoader[Any]) -> Iterator[Any]:
-    while True:
-        yield from loader
 
 
 def _sampler(loader: DataLoader[Any] | None) -> SeededSampler | None:

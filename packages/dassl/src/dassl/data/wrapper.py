@@ -86,7 +86,7 @@ class DatasetWrapper(SeededFetching, Dataset[dict[str, Any]]):
 
 
 def _plain_transform(cfg: CfgNode) -> T.Compose:
-    """Return resize to INPUT.SIZE, to tensor and, if the configuration has it, normalise."""
+    """Return resize to INPUT.SIZE, to tensor and, if the configuration has it, normalize."""
     interpolation = INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
     steps = [T.Resize(tuple(cfg.INPUT.SIZE), interpolation=interpolation), T.ToTensor()]
     if "normalize" in cfg.INPUT.TRANSFORMS:

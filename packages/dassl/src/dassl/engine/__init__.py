@@ -1,14 +1,14 @@
 """Trainers: what every training run does, in the order it is done."""
 
 from .build import TRAINER_REGISTRY, build_trainer
-from .trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU
+from .hooks import Hook
+from .trainer import SimpleTrainer, TrainerBase, TrainerX
 
 __all__ = [
     "TRAINER_REGISTRY",
-    "SimpleNet",
+    "Hook",
     "SimpleTrainer",
     "TrainerBase",
     "TrainerX",
-    "TrainerXU",
     "build_trainer",
 ]

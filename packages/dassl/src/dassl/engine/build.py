@@ -8,7 +8,7 @@ from dassl.utils import Registry
 from dassl.utils.registry import pick
 
 if TYPE_CHECKING:
-    from .base import TrainerBase
+    from .trainer import TrainerBase
 
 TRAINER_REGISTRY = Registry("TRAINER")
 

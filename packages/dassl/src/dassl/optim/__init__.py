@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by configuration."""
+"""Optimizers and learning-rate schedules by configuration."""
 
 from .lr_scheduler import AVAI_SCHEDS, EpochSchedule, build_lr_scheduler
 from .optimizer import AVAI_OPTIMS, build_optimizer

@@ -1,7 +1,7 @@
 """Learning rates by epoch.
 
 A rate is a function of the base rate and the epoch alone, so that a schedule's state is two
-plain values and can be put back at any time, onto any optimiser.
+plain values and can be put back at any time, onto any optimizer.
 """
 
 import math
@@ -36,8 +36,8 @@ class EpochSchedule:
     """Sets the rate of every parameter group of `optimizer`; `step()` moves to the next epoch.
 
     Attributes:
-        base_lrs: the groups' rates as the optimiser was built with them.
-        last_epoch: the epoch, from 0, whose rates the optimiser holds now.
+        base_lrs: the groups' rates as the optimizer was built with them.
+        last_epoch: the epoch, from 0, whose rates the optimizer holds now.
     """
 
     def __init__(self, optimizer: Optimizer, rate: Rate) -> None:
@@ -62,16 +62,16 @@ class EpochSchedule:
         return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over epoch and base rates, and set the rates of this schedule's own optimiser.
+        """Take over epoch and base rates, and set the rates of this schedule's own optimizer.
 
         Raises:
-            ValueError: the state is of an optimiser with another number of groups.
+            ValueError: the state is of an optimizer with another number of groups.
         """
         base_lrs = list(state_dict["base_lrs"])
         if len(base_lrs) != len(self.base_lrs):
             raise ValueError(
                 f"the schedule's state is for {len(base_lrs)} parameter groups, "
-                f"the optimiser has {len(self.base_lrs)}"
+                f"the optimizer has {len(self.base_lrs)}"
             )
         self.base_lrs = base_lrs
         self.last_epoch = int(state_dict["last_epoch"])

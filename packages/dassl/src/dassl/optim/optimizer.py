@@ -1,4 +1,4 @@
-"""Optimisers by configuration."""
+"""Optimizers by configuration."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -68,7 +68,7 @@ def build_optimizer(
     optim_cfg: CfgNode,
     param_groups: Iterable[dict[str, Any]] | None = None,
 ) -> Optimizer:
-    """Build the optimiser `optim_cfg.NAME` over what requires a gradient.
+    """Build the optimizer `optim_cfg.NAME` over what requires a gradient.
 
     Args:
         model: a module, or parameters, or parameter groups {'params': ..., 'lr': ...}.
@@ -79,7 +79,7 @@ def build_optimizer(
     Raises:
         ValueError: an unknown name, or nothing to train.
     """
-    check_availability(optim_cfg.NAME, AVAI_OPTIMS, what="optimiser (OPTIM.NAME)")
+    check_availability(optim_cfg.NAME, AVAI_OPTIMS, what="optimizer (OPTIM.NAME)")
     if param_groups is not None:
         groups = _as_groups(param_groups)
     elif optim_cfg.STAGED_LR:
@@ -89,7 +89,7 @@ def build_optimizer(
     groups = [_trained(group) for group in groups]
     if not any(group["params"] for group in groups):
         raise ValueError(
-            "Nothing to optimise: no parameter that was given requires a gradient. "
+            "Nothing to optimize: no parameter that was given requires a gradient. "
             "Was everything frozen, or the wrong module passed to build_optimizer?"
         )
     return _OPTIMIZERS[optim_cfg.NAME](groups, optim_cfg)
@@ -101,7 +101,7 @@ def _as_groups(params: Iterable[Any]) -> ParamGroups:
 
 
 def _trained(group: dict[str, Any]) -> dict[str, Any]:
-    """Leave out frozen parameters: an optimiser would only carry them into checkpoints."""
+    """Leave out frozen parameters: an optimizer would only carry them into checkpoints."""
     params = group["params"]
     params = [params] if isinstance(params, Tensor) else params
     return {**group, "params": [param for param in params if param.requires_grad]}

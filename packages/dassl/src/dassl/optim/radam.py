@@ -1,4 +1,4 @@
-"""Optimisers under the path and the signatures that plugins know; PyTorch's own compute."""
+"""Optimizers under the path and the signatures that plugins know; PyTorch's own compute."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -46,7 +46,7 @@ class _WarmupScheduler(LRScheduler):
         return {**super().state_dict(), "successor": self.successor.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned; the successor goes on with its own optimiser."""
+        """Take over what `state_dict` returned; the successor goes on with its own optimizer."""
         own = dict(state_dict)
         self.successor.load_state_dict(own.pop("successor"))
         super().load_state_dict(own)

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from . import plain_pickle
-from .collectives import barrier
-from .distributed import is_main
+from .atomic_io import atomic_write
+from .distributed import barrier, is_main
 from .file_kinds import what_it_is
 from .finite import not_finite
 from .tools import StrPath
-from .whole_files import write_whole
 
 BEST = "model-best.pth.tar"
 POINTER = "checkpoint"  # text file: the name of the newest checkpoint beside it
@@ -59,11 +58,11 @@ def save_checkpoint(
 def _write(state: dict[str, Any], folder: Path, is_best: bool, model_name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / (model_name or checkpoint_name(state["epoch"]))
-    write_whole(path, lambda part: torch.save(state, part))
+    atomic_write(path, lambda part: torch.save(state, part))
     print(f"Checkpoint saved to {path}")
     if is_best:
-        write_whole(folder / BEST, lambda part: shutil.copyfile(path, part))
-    write_whole(folder / POINTER, lambda part: part.write_text(path.name + "\n"))
+        atomic_write(folder / BEST, lambda part: shutil.copyfile(path, part))
+    atomic_write(folder / POINTER, lambda part: part.write_text(path.name + "\n"))
 
 
 def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
@@ -162,10 +161,10 @@ def restore(
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
 ) -> None:
-    """Load the parts of a checkpoint into the objects given, the scheduler after its optimiser.
+    """Load the parts of a checkpoint into the objects given, the scheduler after its optimizer.
 
     Raises:
-        ValueError: it was made by another model or optimiser, or has values that are not finite.
+        ValueError: it was made by another model or optimizer, or has values that are not finite.
     """
     if "state_dict" not in checkpoint:
         raise ValueError(f"{path} is no checkpoint of a trainer: it has no 'state_dict'")

@@ -55,7 +55,7 @@ def read_image(path: str | os.PathLike[str], upright: bool = False) -> "Image":
     """Read an image file as 8-bit RGB; of one with several frames the first.
 
     Images of up to 8 bits a channel are what Pillow's `convert("RGB")` makes of them; of 16 bits
-    the upper 8 are taken. Transparency and colour profiles are left out.
+    the upper 8 are taken. Transparency and color profiles are left out.
 
     Args:
         upright: turn the image as its EXIF orientation says.

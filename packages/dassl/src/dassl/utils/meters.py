@@ -7,16 +7,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .collectives import sum_of_all
-from .distributed import is_main, world_size
+from .distributed import all_reduce_sum, world_size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     Number = float | Tensor
-
-
-_SUMMED = ("val", "sum", "ema")  # of a meter's state: what processes have shares of
 
 
 class AverageMeter:
@@ -107,25 +103,22 @@ class MetricMeter:
         for name, values in state.items():
             self.meters[name].load_state_dict(values)
 
-    def of_all_processes(self) -> "MetricMeter":
-        """Return the sum over the processes of a run, each of which takes in its share of every
-        value; this waits for the device the values live on."""
-        if world_size() == 1:
+    def all_reduce_mean(self) -> "MetricMeter":
+        """Return the mean over the processes of a run; this waits for the device.
+
+        Collective: all processes must have taken in the same names.
+        """
+        if world_size() == 1 or not self.meters:
             return self
         import torch
 
         states = self.state_dict()
-        shares = [[state[key] for key in _SUMMED] for state in states.values()]
-        totals = sum_of_all(torch.tensor(shares, dtype=torch.float64)).tolist()
-        whole = MetricMeter(self.delimiter)
-        for (name, state), total in zip(states.items(), totals, strict=True):
-            whole.meters[name].load_state_dict({**state, **dict(zip(_SUMMED, total, strict=True))})
-        return whole
-
-    def load_share(self, state: Mapping[str, Mapping[str, float]]) -> None:
-        """Take over what `state_dict` of `of_all_processes` returned: the first process all."""
-        nothing = {} if is_main() else dict.fromkeys(_SUMMED, 0.0)
-        self.load_state_dict({name: {**values, **nothing} for name, values in state.items()})
+        rows = [list(state.values()) for state in states.values()]
+        sums = all_reduce_sum(torch.tensor(rows, dtype=torch.float64))
+        means = MetricMeter(self.delimiter)
+        for (name, state), values in zip(states.items(), sums / world_size(), strict=True):
+            means.meters[name].load_state_dict(dict(zip(state, values.tolist(), strict=True)))
+        return means
 
     def __str__(self) -> str:
         return self.delimiter.join(

@@ -1,6 +1,6 @@
 """Reads what weights-only loading refuses in checkpoints of Dassl 0.6, and still runs no code.
 
-Their schedulers hold torch's scheduler and optimiser objects. Nobody needs those, so they are
+Their schedulers hold torch's scheduler and optimizer objects. Nobody needs those, so they are
 replaced by empty stand-ins; a few types that are plain data are let in; all else is refused.
 This module is what `torch.load` calls its `pickle_module`.
 """

@@ -1,9 +1,9 @@
 """Signals that end a run: SIGTERM, SIGUSR1 and SIGUSR2, which schedulers send, SIGHUP, which a
 terminal sends when it is closed, and Ctrl-C.
 
-They act at once, except within `patiently`: there they are noted, and whoever works there asks
+They act at once, except within `defer_signals`: there they are noted, and whoever works there asks
 `stop_requested` when nothing is half done, saves, and calls `stop`. Several processes of one run
-agree first (`heed`), so that all of them stop at the same place.
+agree first (`sync_stop_flag`), so that all of them stop at the same place.
 """
 
 import os
@@ -16,8 +16,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-from .collectives import largest_of_all
-from .distributed import is_main, world_size
+from .distributed import all_reduce_max, is_main, world_size
 
 EXIT_STOPPED = 75  # sysexits.h: a temporary failure, to be tried again
 _NAMES = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT")  # not all systems have them all
@@ -43,7 +42,7 @@ class _State:
     patient = False
     received: int | None = None
     agreed: int | None = None  # what all processes of the run know of; of one process: `received`
-    asks = False  # within `at_once` of several processes
+    asks = False  # within `immediate_signals` of several processes
 
 
 @contextmanager
@@ -80,8 +79,8 @@ def _reset(pid: int | None) -> None:
 
 
 @contextmanager
-def patiently() -> Iterator[None]:
-    """Let signals only be noted. One that was not acted upon stops the run at the end."""
+def defer_signals() -> Iterator[None]:
+    """Note signals only; one that was not acted upon stops the run at the end."""
     with _patience(True):
         yield
     if not _State.patient and _State.received is not None:
@@ -89,9 +88,11 @@ def patiently() -> Iterator[None]:
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
-    """Within `patiently`, let signals act at once again; of several processes, where they ask
-    `stop_together`."""
+def immediate_signals() -> Iterator[None]:
+    """Within `defer_signals`, let signals act at once again.
+
+    Several processes stop together where they call `stop_if_requested`.
+    """
     _State.asks = world_size() > 1
     try:
         with _patience(_State.asks):
@@ -116,23 +117,23 @@ def stop_requested() -> bool:
     return _State.agreed is not None
 
 
-def heed(due: bool = False) -> bool:
-    """Let a signal that reached one process of a run have reached all, which call this together.
+def sync_stop_flag(due: bool = False) -> bool:
+    """Synchronize the stop flag across ranks. Collective.
 
     Returns:
-        `due` of the first process.
+        `due` of rank 0.
     """
     if world_size() == 1:
         return due
-    number, due_in_main = largest_of_all(_State.received or 0, int(due and is_main()))
+    number, due_in_main = all_reduce_max(_State.received or 0, int(due and is_main()))
     _State.agreed = number or None
     return bool(due_in_main)
 
 
-def stop_together() -> None:
-    """Within `at_once`, where one of several processes alone could not stop: stop if asked to."""
+def stop_if_requested() -> None:
+    """Within `immediate_signals`, stop all processes together if a signal came. Collective."""
     if _State.asks:
-        heed()
+        sync_stop_flag()
         if stop_requested():
             stop()
 

@@ -96,11 +96,11 @@ def count_num_param(
 
 
 def init_network_weights(model: nn.Module, init_type: str = "normal", gain: float = 0.02) -> None:
-    """Draw the weights of linear, convolutional and normalisation layers anew; biases become 0.
+    """Draw the weights of linear, convolutional and normalization layers anew; biases become 0.
 
     Args:
         init_type: normal (standard deviation `gain`), xavier, kaiming or orthogonal.
-        gain: also used by xavier and orthogonal, and for normalisation weights N(1, gain^2).
+        gain: also used by xavier and orthogonal, and for normalization weights N(1, gain^2).
     """
     draws = {
         "normal": lambda weight: nn.init.normal_(weight, 0.0, gain),
@@ -108,7 +108,7 @@ def init_network_weights(model: nn.Module, init_type: str = "normal", gain: floa
         "kaiming": lambda weight: nn.init.kaiming_normal_(weight, a=0, mode="fan_in"),
         "orthogonal": lambda weight: nn.init.orthogonal_(weight, gain=gain),
     }
-    check_availability(init_type, list(draws), what="initialisation")
+    check_availability(init_type, list(draws), what="initialization")
     norms = nn.modules.batchnorm._NormBase
     layers = nn.Linear | nn.modules.conv._ConvNd
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""What a data set is: lists of labelled images, and the names of the labels."""
+"""What a data set is: lists of labeled images, and the names of the labels."""
 
 import os
 import random
@@ -60,7 +60,7 @@ class Datum:
 
 
 class DatasetBase:
-    """Labelled training images, unlabelled ones if any, validation images if any, test images.
+    """Labelled training images, unlabeled ones if any, validation images if any, test images.
 
     Attributes:
         dataset_dir: the folder's name under DATASET.ROOT; set by the data set's class.

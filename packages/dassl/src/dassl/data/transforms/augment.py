@@ -1,13 +1,10 @@
 """Augmentations that torchvision does not have."""
 
 import torch
-from PIL import ImageDraw
 from PIL.Image import Image
 from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
-
-_MAX_STRENGTH = 30  # of torchvision's RandAugment, which counts from 0
 
 
 def _chance(p: float) -> bool:
@@ -41,42 +38,6 @@ class Random2DTranslation:
 
     def __repr__(self) -> str:
         return f"Random2DTranslation(p={self.p})"
-
-
-class RandomStrengthAugment:
-    """`n` operations of RandAugment, each of random strength and with probability `p`."""
-
-    def __init__(self, n: int, p: float = 1.0) -> None:
-        self.n = n
-        self.p = p
-        self.by_strength = [
-            T.RandAugment(num_ops=1, magnitude=strength) for strength in range(_MAX_STRENGTH + 1)
-        ]
-
-    def __call__(self, image: Image) -> Image:
-        for _ in range(self.n):
-            if _chance(self.p):
-                image = self.by_strength[_draw(0, len(self.by_strength))](image)
-        return image
-
-    def __repr__(self) -> str:
-        return f"RandomStrengthAugment(n={self.n}, p={self.p})"
-
-
-class PaintSquare:
-    """Paint a grey square over a PIL image; its edge is up to half of the image's smaller one."""
-
-    def __call__(self, image: Image) -> Image:
-        edge = _draw(0, min(image.size) // 2 + 1)
-        x, y = _draw(0, image.width), _draw(0, image.height)
-        corner = (x - edge // 2, y - edge // 2)
-        painted = image.copy()
-        box = (*corner, corner[0] + edge, corner[1] + edge)
-        ImageDraw.Draw(painted).rectangle(box, fill=(127, 127, 127))
-        return painted
-
-    def __repr__(self) -> str:
-        return "PaintSquare()"
 
 
 class Cutout:

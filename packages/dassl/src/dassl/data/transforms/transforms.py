@@ -25,14 +25,7 @@ from yacs.config import CfgNode
 
 from dassl.utils import check_availability
 
-from .augment import (
-    Cutout,
-    GaussianNoise,
-    InstanceNormalization,
-    PaintSquare,
-    Random2DTranslation,
-    RandomStrengthAugment,
-)
+from .augment import Cutout, GaussianNoise, InstanceNormalization, Random2DTranslation
 
 __all__ = [  # plugins take all of these from here
     "AVAI_CHOICES",
@@ -108,10 +101,6 @@ def _rand_augment(cfg: CfgNode) -> Transform:
     return T.RandAugment(num_ops=cfg.INPUT.RANDAUGMENT_N, magnitude=cfg.INPUT.RANDAUGMENT_M)
 
 
-def _rand_augment_fixmatch(cfg: CfgNode) -> Transform:
-    return T.Compose([RandomStrengthAugment(cfg.INPUT.RANDAUGMENT_N), PaintSquare()])
-
-
 def _blur(cfg: CfgNode) -> Transform:
     return T.RandomApply([T.GaussianBlur(cfg.INPUT.GB_K)], p=cfg.INPUT.GB_P)
 
@@ -135,8 +124,6 @@ _ON_IMAGE: dict[str, Callable[[CfgNode], Transform]] = {
     "cifar10_policy": _policy(AutoAugmentPolicy.CIFAR10),
     "svhn_policy": _policy(AutoAugmentPolicy.SVHN),
     "randaugment": _rand_augment,
-    "randaugment_fixmatch": _rand_augment_fixmatch,
-    "randaugment2": lambda cfg: RandomStrengthAugment(cfg.INPUT.RANDAUGMENT_N, p=0.6),
     "colorjitter": _jitter,
     "randomgrayscale": lambda cfg: T.RandomGrayscale(p=cfg.INPUT.RGS_P),
     "gaussian_blur": _blur,
@@ -154,7 +141,7 @@ AVAI_CHOICES = [*_ON_IMAGE, *_ON_TENSOR]
 def build_transform(
     cfg: CfgNode, is_train: bool = True, choices: Sequence[str] | None = None
 ) -> T.Compose | None:
-    """Build the pipeline for training, or for testing: centre crop and normalisation.
+    """Build the pipeline for training, or for testing: centre crop and normalization.
 
     Args:
         choices: names to use instead of INPUT.TRANSFORMS.

@@ -1,21 +1,5 @@
-"""Small operations that plugins share."""
+"""Operations on probabilities and weights."""
 
-from .utils import (
-    create_onehot,
-    ema_model_update,
-    linear_rampup,
-    reverse_index,
-    sharpen_prob,
-    shuffle_index,
-    sigmoid_rampup,
-)
+from .utils import create_onehot, ema_model_update, sharpen_prob
 
-__all__ = [
-    "create_onehot",
-    "ema_model_update",
-    "linear_rampup",
-    "reverse_index",
-    "sharpen_prob",
-    "shuffle_index",
-    "sigmoid_rampup",
-]
+__all__ = ["create_onehot", "ema_model_update", "sharpen_prob"]

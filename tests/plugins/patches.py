@@ -1,10 +1,9 @@
-"""A trainer on labelled and unlabelled images in Dassl's manner, and an evaluator.
+"""A trainer with a teacher in Dassl's manner, and an evaluator.
 
-`python patches_u.py ROOT OUTPUT` runs it without any train.py.
+`python patches.py ROOT OUTPUT` runs it without any train.py.
 """
 
 import sys
-from collections import OrderedDict
 from copy import deepcopy
 
 import torch
@@ -15,27 +14,17 @@ from dassl.config import clean_cfg, get_cfg_default
 from dassl.data.data_manager import DataManager, DatasetWrapper, build_data_loader
 from dassl.data.samplers import (
     RandomClassSampler,
-    RandomDomainSampler,
     RandomSampler,
     SequentialSampler,
     build_sampler,
 )
-from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, TrainerBase, TrainerXU, build_trainer
+from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, TrainerBase, TrainerX, build_trainer
 from dassl.evaluation import EVALUATOR_REGISTRY, Classification, EvaluatorBase, build_evaluator
 from dassl.metrics import (
     compute_accuracy,
     compute_distance_matrix,
     cosine_distance,
     euclidean_squared_distance,
-)
-from dassl.modeling import (
-    BACKBONE_REGISTRY,
-    HEAD_REGISTRY,
-    NETWORK_REGISTRY,
-    Backbone,
-    build_backbone,
-    build_head,
-    build_network,
 )
 from dassl.modeling.ops import ema_model_update
 from dassl.modeling.ops.utils import sharpen_prob
@@ -59,32 +48,16 @@ from dassl.utils import (
 DISTANCES = Registry("DISTANCE")
 DISTANCES.register(cosine_distance)
 DISTANCES.register(euclidean_squared_distance)
-SAMPLERS = (RandomClassSampler, RandomDomainSampler, RandomSampler, SequentialSampler)
+SAMPLERS = (RandomClassSampler, RandomSampler, SequentialSampler)
 
 
-@BACKBONE_REGISTRY.register()
-class Patches(Backbone):
-    def __init__(self, pretrained=False, **kwargs):
+class Patches(nn.Module):
+    def __init__(self, classes):
         super().__init__()
-        self._out_features = 3 * 4 * 4
+        self.head = nn.Linear(3 * 4 * 4, classes)
 
     def forward(self, x):
-        return F.adaptive_avg_pool2d(x, 4).flatten(1)
-
-
-@HEAD_REGISTRY.register()
-class Line(nn.Linear):
-    def __init__(self, verbose=True, **kwargs):
-        super().__init__(**kwargs)
-
-
-@NETWORK_REGISTRY.register()
-def patches_and_line(classes, **kwargs):
-    backbone = build_backbone("Patches", verbose=False)
-    head = build_head(
-        "Line", verbose=False, in_features=backbone.out_features, out_features=classes
-    )
-    return nn.Sequential(OrderedDict(backbone=backbone, head=head))
+        return self.head(F.adaptive_avg_pool2d(x, 4).flatten(1))
 
 
 @EVALUATOR_REGISTRY.register()
@@ -111,7 +84,7 @@ class TopTwo(EvaluatorBase):
 
 
 @TRAINER_REGISTRY.register()
-class PatchesU(TrainerXU):
+class PatchTeacher(TrainerX):
     distance = "cosine_distance"
 
     def check_cfg(self, cfg):
@@ -124,7 +97,7 @@ class PatchesU(TrainerXU):
         name = cfg.DATALOADER.TRAIN_X.SAMPLER
         sampler = build_sampler(name, cfg=cfg, data_source=dm.dataset.train_x, batch_size=4)
         assert isinstance(sampler, SAMPLERS)
-        self.train_loader_u = build_data_loader(
+        self.train_loader_x = build_data_loader(
             cfg,
             sampler_type="RandomSampler",
             data_source=dm.dataset.train_x,
@@ -135,9 +108,7 @@ class PatchesU(TrainerXU):
 
     def build_model(self):
         cfg = self.cfg
-        self.model = build_network(
-            "patches_and_line", verbose=cfg.VERBOSE, classes=self.num_classes
-        )
+        self.model = Patches(self.num_classes)
         init_network_weights(self.model.head, init_type="xavier")
         open_all_layers(self.model)
         open_specified_layers(self.model, "head")
@@ -148,12 +119,13 @@ class PatchesU(TrainerXU):
         self.register_model("model", self.model, self.optim, self.sched)
         self.meters = MetricMeter()
 
-    def forward_backward(self, batch_x, batch_u):
-        image, label, _domain, image_u = self.parse_batch_train(batch_x, batch_u)
+    def forward_backward(self, batch):
+        image, label, _domain = self.parse_batch_train(batch)
         with torch.no_grad():
-            target = sharpen_prob(self.teacher(image_u).softmax(dim=1), temperature=2.0)
-        loss_x = F.cross_entropy(self.model(image), label)
-        loss_u = F.mse_loss(self.model(image_u).softmax(dim=1), target)
+            target = sharpen_prob(self.teacher(image).softmax(dim=1), temperature=2.0)
+        output = self.model(image)
+        loss_x = F.cross_entropy(output, label)
+        loss_u = F.mse_loss(output.softmax(dim=1), target)
         self.model_backward_and_update(loss_x + 0.5 * loss_u)
         ema_model_update(self.model, self.teacher, alpha=0.9)
         self.meters.update({"loss_x": loss_x.item()})
@@ -176,11 +148,11 @@ class PatchesU(TrainerXU):
 def main(root, output):
     cfg = get_cfg_default()
     cfg.merge_from_list(["DATASET.NAME", "Tiles", "DATASET.ROOT", root, "OUTPUT_DIR", output])
-    cfg.merge_from_list(["TRAINER.NAME", "PatchesU", "USE_CUDA", False, "SEED", 1])
+    cfg.merge_from_list(["TRAINER.NAME", "PatchTeacher", "USE_CUDA", False, "SEED", 1])
     cfg.merge_from_list(["INPUT.SIZE", (32, 32), "OPTIM.MAX_EPOCH", 1, "OPTIM.NAME", "sgd"])
     cfg.merge_from_list(["DATALOADER.NUM_WORKERS", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 4])
     cfg.TEST.EVALUATOR = "TopTwo"
-    clean_cfg(cfg, "PatchesU")
+    clean_cfg(cfg, "PatchTeacher")
     cfg.freeze()
     set_random_seed(cfg.SEED)
     setup_logger(output)
