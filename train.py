@@ -15,9 +15,15 @@ import time
 from functools import cache, partial
 from os.path import expanduser
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dassl.utils.distributed import barrier, is_main, processes, report_once, world_size
 from run.command import Parser, piped, printing_stops_nothing
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
+    from dassl.engine import SimpleTrainer
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -58,13 +64,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def exit_code(args: argparse.Namespace) -> int:
-    from dassl.utils.stopping import Stopped, stop_signals
+    from dassl.utils.stopping import EXIT_STOPPED, Stopped, stop_signals
 
     try:
         with stop_signals():
             run(args)
-    except Stopped as stopped:
-        return stopped.code
+    except Stopped:
+        return EXIT_STOPPED
     except KeyboardInterrupt as error:
         if is_main():
             print(error.args[0] if error.args else "interrupted", file=sys.stderr)
@@ -103,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
         remove_empty(made)
 
 
-def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> None:
+def run_alone(args: argparse.Namespace, cfg: "CfgNode", notes: list[str], start: float) -> None:
     """Run what the config says; nobody else uses its output folder."""
     from dassl.utils import Logger, set_random_seed, setup_logger
     from dassl.utils.determinism import deterministic
@@ -111,7 +117,7 @@ def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> 
     from run.config import own_part
     from run.plugin_errors import plugin_faults
 
-    logger = setup_logger(cfg.OUTPUT_DIR) if is_main() else Logger()
+    logger = (is_main() and setup_logger(cfg.OUTPUT_DIR)) or Logger()
     trainer = None
     try:
         print_start(args, own_part(cfg), notes)
@@ -132,7 +138,7 @@ def run_alone(args: argparse.Namespace, cfg, notes: list[str], start: float) -> 
         logger.close()
 
 
-def check_places(args: argparse.Namespace, cfg, output: Path) -> None:
+def check_places(args: argparse.Namespace, cfg: "CfgNode", output: Path) -> None:
     """What can be said of the run's folders before anything is written."""
     from run.record import check_output, check_resume
 
@@ -141,7 +147,7 @@ def check_places(args: argparse.Namespace, cfg, output: Path) -> None:
         check_resume(cfg)
 
 
-def check_data(cfg) -> None:
+def check_data(cfg: "CfgNode") -> None:
     """Let the data set say what is missing before anything is written or printed."""
     from dassl.data.datasets import DATASET_REGISTRY
     from run.plugins import check_registered
@@ -152,7 +158,7 @@ def check_data(cfg) -> None:
         check_present(cfg)
 
 
-def check_same(args: argparse.Namespace, cfg, identity: dict) -> None:
+def check_same(args: argparse.Namespace, cfg: "CfgNode", identity: dict[str, Any]) -> None:
     """ValueError if the folder of the run, or of the one it continues, holds another run."""
     from run.identity import check_continues, default_settings
     from run.record import holds_checkpoints
@@ -165,7 +171,7 @@ def check_same(args: argparse.Namespace, cfg, identity: dict) -> None:
         check_continues(identity, Path(cfg.RESUME), defaults, remedy)
 
 
-def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
+def print_start(args: argparse.Namespace, cfg: "CfgNode", notes: list[str]) -> None:
     from dassl.utils import collect_env_info
     from run.config import repeated
     from run.plugins import described
@@ -186,7 +192,7 @@ def print_start(args: argparse.Namespace, cfg, notes: list[str]) -> None:
         print(f"Processes: {world_size()}, each with its shard of every batch")
 
 
-def prepare(args: argparse.Namespace, cfg):
+def prepare(args: argparse.Namespace, cfg: "CfgNode") -> "tuple[SimpleTrainer, dict[str, Any]]":
     """The trainer, built, with the weights that it is to test, and what run this is; nothing is
     written."""
     from dassl.data.sharding import BatchSharding
@@ -203,7 +209,13 @@ def prepare(args: argparse.Namespace, cfg):
     return trainer, identity
 
 
-def execute(trainer, args: argparse.Namespace, cfg, identity: dict, start: float) -> None:
+def execute(
+    trainer: "SimpleTrainer",
+    args: argparse.Namespace,
+    cfg: "CfgNode",
+    identity: dict[str, Any],
+    start: float,
+) -> None:
     """Test or train, and leave the record of it."""
     from run.config import own_part
     from run.details import details
@@ -240,7 +252,7 @@ def execute(trainer, args: argparse.Namespace, cfg, identity: dict, start: float
         write_results(cfg, recorder.results, output, **identity, **more)
 
 
-def load_weights(trainer, args: argparse.Namespace) -> None:
+def load_weights(trainer: "SimpleTrainer", args: argparse.Namespace) -> None:
     """Load what --eval-only is to test; ValueError if a method that learns is given nothing."""
     learned = trainer.get_model_names()
     if learned and not args.model_dir:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from dassl.data import sharding
 from dassl.data.loader import usable_cores
 from dassl.data.sharding import BatchSharding, gather_rows
-from dassl.engine import build_trainer
+from dassl.engine import TrainerBase, build_trainer
 from dassl.engine.checkpointing import find_snapshots
 from dassl.engine.gradient_averaging import GradientAveraging, check_no_batch_norm
 from dassl.evaluation import EVALUATOR_REGISTRY, Classification
@@ -181,6 +181,22 @@ def test_gradients_are_those_of_the_whole_batch(spread):
     weights = spread(3, lambda: run(slice(distributed.rank(), None, 3)))
     assert all(torch.equal(weight, weights[0]) for weight in weights)
     torch.testing.assert_close(weights[0], run(slice(None)), rtol=1e-6, atol=1e-7)
+
+
+def test_prograds_step_is_that_of_the_whole_batch(spread):
+    def run(part):
+        model, images, labels = whole_batch(6)
+        trainer = TrainerBase()
+        trainer.register_model("net", model, torch.optim.SGD(model.parameters(), 0.1))
+        GradientAveraging().before_train(trainer)
+        logits = model(images[part])
+        trainer.prograd_backward_and_update(
+            F.cross_entropy(logits, labels[part]), -logits.square().mean()
+        )
+        return model.weight.detach()
+
+    for weight in spread(2, lambda: run(slice(distributed.rank(), None, 2))):
+        torch.testing.assert_close(weight, run(slice(None)), rtol=1e-6, atol=1e-7)
 
 
 def test_an_infinite_gradient_of_one_is_skipped_by_all(spread):

@@ -8,12 +8,12 @@ from dassl.utils import Registry
 from dassl.utils.registry import pick
 
 if TYPE_CHECKING:
-    from .trainer import TrainerBase
+    from .trainer import SimpleTrainer
 
 TRAINER_REGISTRY = Registry("TRAINER")
 
 
-def build_trainer(cfg: CfgNode) -> "TrainerBase":
+def build_trainer(cfg: CfgNode) -> "SimpleTrainer":
     """Build the trainer `cfg.TRAINER.NAME`.
 
     Raises:
