@@ -49,13 +49,13 @@ format: .venv/.ready  ## what of style a program can put right
 	$(VENV)/ruff format .
 
 audit: .venv/.ready  ## known vulnerabilities of what is installed; no answer of the service is no failure
+	$(VENV)/pip-audit --version
 	! $(VENV)/pip-audit --local --skip-editable --progress-spinner off 2>&1 | grep -v '^ ' | tee /dev/stderr | grep '^Found ' >/dev/null
 
 setup: .venv/.ready  ## nothing but .venv; LOCKED=1: the exact versions that were tested
 
 # With LOCKED it is installed again, since .venv may hold other versions.
-.venv/.ready: requirements.txt pyproject.toml scripts/setup.sh $(if $(LOCKED),constraints.txt always)
+.venv/.ready: requirements.txt pyproject.toml scripts/setup.sh $(if $(LOCKED),constraints.txt FORCE)
 	bash scripts/setup.sh
 
-.PHONY: always
-always:
+FORCE:

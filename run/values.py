@@ -157,11 +157,6 @@ def _check_together(cfg: CfgNode) -> None:
                 f"DATALOADER.{part}.BATCH_SIZE is {node.BATCH_SIZE}; RandomClassSampler needs at "
                 f"least DATALOADER.{part}.N_INS, {node.N_INS}"
             )
-        if node.SAMPLER == "RandomDomainSampler" and node.BATCH_SIZE % max(node.N_DOMAIN, 1):
-            raise ValueError(
-                f"DATALOADER.{part}.BATCH_SIZE is {node.BATCH_SIZE}; RandomDomainSampler needs a "
-                f"multiple of DATALOADER.{part}.N_DOMAIN, {node.N_DOMAIN}"
-            )
 
 
 def keys_of(pattern: str) -> list[str]:

@@ -198,8 +198,8 @@ def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(ValueError, match=r'pip install "open_clip_torch>=2.30,<4"'):
         frozen_clip.load(f"open_clip:ViT-B-16-SigLIP/{tmp_path}")
-    needed = (REPO / "requirements.txt").read_text()
-    assert "open_clip_torch>=2.30,<4\n" in needed and "transformers>=4.50,<6\n" in needed
+    needed = (REPO / "pyproject.toml").read_text()
+    assert '"open_clip_torch>=2.30,<4"' in needed and '"transformers>=4.50,<6"' in needed
 
 
 # Images

@@ -168,13 +168,6 @@ def test_a_method_may_be_taken_out():
         ({"INPUT.TRANSFORMS": "['gaussian_blur']", "INPUT.GB_K": "4"}, "an odd number"),
         ({"INPUT.TRANSFORMS": "['gaussian_blur']", "INPUT.GB_K": "65"}, "below twice .* 64"),
         ({"DATALOADER.TRAIN_X.SAMPLER": "RandomClassSampler"}, "at least .*N_INS, 16"),
-        (
-            {
-                "DATALOADER.TRAIN_X.SAMPLER": "RandomDomainSampler",
-                "DATALOADER.TRAIN_X.N_DOMAIN": "2",
-            },
-            "a multiple of .*N_DOMAIN, 2",
-        ),
         ({"DATALOADER.NUM_WORKERS": "-1"}, "from 0 to 1,024"),
     ],
 )

@@ -16,9 +16,12 @@ from run.details import write_predictions
 from run.record import forget_results
 from run.recorder import RunRecorder
 from run.schema import Record
+from tests.helpers.plugin_files import forgotten  # noqa: F401
 from tests.helpers.toy_run import CLASSES, SAVE, build, classify, command, refused
-from tests.run.test_plugins import TRAINER, forgotten, tiles  # noqa: F401
+from tests.run.test_plugins import TRAINER, tiles  # noqa: F401
 from tests.run.test_plugins import command as plugin_command
+
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 def run(arguments, folder) -> dict:

@@ -108,7 +108,7 @@ def test_parameters_in_the_docs():
         "ViT-B/32, ViT-B/16": counts(768, 512, 512),
         "ViT-L/14, @336px": counts(1024, 768, 768),
     }
-    lines = [f"| trained numbers | {' | '.join(columns)} |", "|---|---:|---:|"]
+    lines = [f"| method | {' | '.join(columns)} |", "|---|---:|---:|"]
     for name in counts(768, 512, 512):
         cells = " | ".join(f"{column[name]:,}" for column in columns.values())
         lines.append(f"| {name} | {cells} |")

@@ -128,7 +128,7 @@ COMMANDS = (
         "script data set",
         "coop/base2new_train.sh",
         ("caltech",),
-        ("unknown data set 'caltech'", "allowed"),
+        ("unknown dataset 'caltech'", "allowed"),
     ),
     Call(
         "script seed",
@@ -140,7 +140,7 @@ COMMANDS = (
         "script yaml",
         "mmrl/few_shot.sh",
         ("nowhere.yaml",),
-        ("unknown data set 'nowhere.yaml'", "allowed"),
+        ("unknown dataset 'nowhere.yaml'", "allowed"),
     ),
     Call("sweep nothing", "all/base2new.sh", (), ("usage: base2new.sh METHOD", "methods: .*MMRL")),
     Call(

@@ -9,11 +9,14 @@ import pytest
 import yaml
 
 import train
+from tests.helpers.plugin_files import forgotten  # noqa: F401
 from tests.helpers.predict_runs import answers, refused
 from tests.helpers.toy_run import REPO, command
-from tests.run.test_plugins import TRAINER, forgotten, tiles  # noqa: F401
+from tests.run.test_plugins import TRAINER, tiles  # noqa: F401
 from tests.run.test_plugins import command as plugin_command
 from tools.predict.__main__ import main
+
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 def test_the_table(run, picture, capsys):
