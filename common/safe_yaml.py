@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import yaml
 
@@ -14,7 +14,8 @@ MOST_LEVELS = 50
 MOST_VALUES = 100_000  # after aliases are written out: a few lines can stand for billions
 _SPACE = f"[ {''.join(map(chr, SPACES))}]"
 _LINE_START = re.compile(rf"^{_SPACE}*(?:[\w.]+:{_SPACE}+)?", re.MULTILINE)
-_SLOW, _FAST = yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SLOW: Any = yaml.SafeLoader
+_FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Plain(str):
@@ -40,13 +41,13 @@ class _AsWritten:
     yaml_constructors: ClassVar = {**_SLOW.yaml_constructors, "tag:yaml.org,2002:str": _plain}
 
 
-class _SlowAsWritten(_AsWritten, _SLOW): ...
+class _SlowAsWritten(_AsWritten, _SLOW): ...  # type: ignore[misc]
 
 
-class _FastAsWritten(_AsWritten, _FAST): ...
+class _FastAsWritten(_AsWritten, _FAST): ...  # type: ignore[misc]
 
 
-def read_yaml(file: Path) -> dict:
+def read_yaml(file: Path) -> dict[str, Any]:
     """A mapping of plain data; nothing is run. An empty file is an empty mapping.
 
     ValueError that names the file for one that is no YAML, holds something else, sets a key
@@ -55,12 +56,12 @@ def read_yaml(file: Path) -> dict:
     return _read(file, _FAST, _SLOW)
 
 
-def read_as_written(file: Path) -> dict:
+def read_as_written(file: Path) -> dict[str, Any]:
     """As `read_yaml`, but with `Plain` for all that is written without quotes."""
     return _read(file, _FastAsWritten, _SlowAsWritten)
 
 
-def _read(file: Path, fast: type, slow: type) -> dict:
+def _read(file: Path, fast: Any, slow: Any) -> dict[str, Any]:
     text = _LINE_START.sub(lambda start: plain_spaces(start[0]), read_text(file, MOST_BYTES))
     try:
         tree = _tree(text, fast, slow)
@@ -82,21 +83,21 @@ def _remedy(error: Exception, text: str) -> str:
     return instead("".join(line.partition("#")[0] for line in near)) or "correct it there"
 
 
-def _tree(text: str, fast: type, slow: type) -> object:
+def _tree(text: str, fast: Any, slow: Any) -> object:
     try:
         return _checked(text, fast)
     except yaml.YAMLError:  # read by the slow one, whose message shows the line
         return _checked(text, slow)
 
 
-def _checked(text: str, kind: type) -> object:
+def _checked(text: str, kind: Any) -> object:
     """What the text holds; its nesting is checked before anything that recurses reads it."""
     levels = 0
     for event in yaml.parse(text, Loader=kind):
         levels += isinstance(event, yaml.CollectionStartEvent)
         levels -= isinstance(event, yaml.CollectionEndEvent)
         if levels > MOST_LEVELS:
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1  # type: ignore[union-attr]
             raise ValueError(f"line {line} is more than {MOST_LEVELS} levels deep")
     loader = kind(text)
     node = loader.get_single_node()
@@ -122,7 +123,7 @@ def _check_node(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def _check_keys(keys: list[yaml.Node]) -> None:
-    seen = {}
+    seen: dict[str, yaml.Node] = {}
     for key in keys:
         if not isinstance(key, yaml.ScalarNode):
             _refuse(key, "a key that is no word")

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
+from common.image_files import is_image
 from common.text_files import likely_encoding, read_text
 
 CACHE_NAME = "split_fewshot"  # what runs keep, beside the class folders
@@ -18,10 +19,6 @@ NO_CLASSES = {  # folders that systems, archivers and disks make
     *("__MACOSX", "lost+found", "@eaDir", "#recycle", "@Recycle", "@Recently-Snapshot"),
     *("$RECYCLE.BIN", "System Volume Information", "__pycache__"),
 }
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff",
-    ".gif",
-)  # fmt: skip
 ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters; bytes that are no UTF-8
 MAT_BYTES = 1 << 20  # of a MATLAB file: the largest that a dataset has is a third of it
 MAT_VALUES = 1 << 20  # of its variables
@@ -41,10 +38,6 @@ def class_folders(folder: str, ignore: Iterable[str] = ()) -> list[str]:
 def list_images(folder: str) -> list[str]:
     """Sorted names of the files in a folder that look like images; no file is opened."""
     return in_order(folder, filter(is_image, os.listdir(folder)))
-
-
-def is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
 
 
 def class_paths(folder: str, ignore: Iterable[str] = ()) -> dict[str, list[str]]:

@@ -15,17 +15,16 @@ from collections.abc import Collection
 from typing import Any
 
 from common.advice import move_aside
+from common.image_files import IMAGE_SUFFIXES, is_image
 from common.text_files import plain_spaces
 from dassl.data.datasets import DATASET_REGISTRY
 
 from . import _splits
 from ._files import (
-    IMAGE_SUFFIXES,
     NO_CLASSES,
     class_folders,
     class_paths,
     composed,
-    is_image,
     list_images,
     read_lines,
     words_of_folders,

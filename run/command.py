@@ -10,6 +10,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+# A command finds our `datasets` from any directory, also beside Hugging Face's package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 
 class Parser(argparse.ArgumentParser):
     """Has --debug, and says what is wrong with flags in one line."""

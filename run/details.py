@@ -7,7 +7,6 @@ from typing import Any
 
 from dassl.engine import SimpleTrainer
 from dassl.utils.distributed import world_size
-from datasets.few_shot import short_of_shots
 from run.data_hashes import few_shot_hash, relative_paths
 from run.machine import device_name, peak_memory
 from run.record import PREDICTIONS, write_atomically
@@ -50,7 +49,7 @@ def parameters(trainer: SimpleTrainer) -> int:
 
 def train_speed(trainer: SimpleTrainer, spent: dict[str, float]) -> float | None:
     """Labelled pictures a second of epochs, loading and workers' start included."""
-    loader = trainer.train_loader_x
+    loader: Any = trainer.train_loader_x
     if not spent["train_seconds"] or not getattr(loader, "batch_size", None):
         return None
     batch = min(loader.batch_size, len(loader.dataset))
@@ -97,4 +96,6 @@ def write_predictions(recorder: RunRecorder, directory: Path) -> str | None:
 
 def shots_short(trainer: SimpleTrainer) -> dict[str, int]:
     """How many images were trained on, of each class that has fewer than the shots asked for."""
+    from datasets.few_shot import short_of_shots  # late: prediction needs no datasets
+
     return short_of_shots(trainer.dm.dataset.train_x, trainer.cfg.DATASET.NUM_SHOTS)

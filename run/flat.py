@@ -1,6 +1,7 @@
 """Nested settings as flat keys, and which of these change no result."""
 
 from collections.abc import Iterator
+from typing import Any
 
 # Keys that may change between a run and its continuation without changing what it computes.
 INCIDENTAL = {
@@ -22,7 +23,7 @@ INCIDENTAL = {
 EARLIER = {"INPUT.EXIF_ORIENTATION": "ignore"}
 
 
-def flatten(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
     """The leaves of nested mappings as ('A.B.C', value)."""
     for name, value in tree.items():
         if isinstance(value, dict):

@@ -25,6 +25,7 @@ from dassl.utils import check_availability
 from run import siblings
 from run.plugin_errors import plugin_errors
 
+REPO = Path(__file__).resolve().parents[1]
 FOLDERS = ("trainers", "datasets")
 REGISTRIES = (TRAINER_REGISTRY, DATASET_REGISTRY, EVALUATOR_REGISTRY)
 
@@ -44,7 +45,7 @@ def import_plugins(
     Raises FileNotFoundError or ValueError that names the file and says what is wrong with it.
     """
     _left_out.clear()
-    packages = [importlib.import_module(folder) for folder in FOLDERS]
+    packages = [importlib.import_module(folder) for folder in FOLDERS if _is_ours(folder)]
     found = [_import_member(name, file) for name, file in _members(packages)]
     paths = list(paths)
     if paths:
@@ -52,6 +53,15 @@ def import_plugins(
     found += [load_file(Path(file)) for file in files]
     _give_clip_its_folder()
     return [module for module in found if module is not None]
+
+
+def _is_ours(folder: str) -> bool:
+    """False for `datasets` where that is Hugging Face's, in a program that uses ours as a library.
+
+    Such a program can predict, which takes methods alone. Commands find ours: see `run.command`.
+    """
+    spec = importlib.util.find_spec(folder)
+    return spec is not None and Path(str(spec.origin)).parent == REPO / folder
 
 
 def _members(packages: list[ModuleType]) -> Iterator[tuple[str, Path]]:

@@ -6,7 +6,7 @@ about devices, precision and checkpoints is here and nowhere else.
 
 import os
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -117,10 +117,12 @@ class CLIPTrainer(TrainerX):
 
     # Training
 
-    def forward_backward(self, batch: dict) -> dict:
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         images, labels = self.parse_batch_train(batch)
         terms, logits = self.step(images, labels)
-        loss = sum(terms.values())  # the engine looks at what is returned, term by term
+        loss = reduce(
+            torch.add, terms.values()
+        )  # the engine looks at what is returned, term by term
         self.optim.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)
@@ -137,13 +139,13 @@ class CLIPTrainer(TrainerX):
             outputs = self.method(images)
             return self.method.losses(outputs, labels), self.method.training_logits(outputs)
 
-    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         return self._images_and_labels(batch)
 
-    def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
+    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         return self._images_and_labels(batch)
 
-    def _images_and_labels(self, batch: dict) -> tuple[Tensor, Tensor]:
+    def _images_and_labels(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         images = batch["img"].to(self.device, non_blocking=True)
         return images, batch["label"].to(self.device, non_blocking=True)
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,7 +142,7 @@ def measure(case: Case) -> Measured:
     return Measured(step_time, evaluation, peak, loss, gradient, floor)
 
 
-def autocast(case: Case) -> AbstractContextManager:
+def autocast(case: Case) -> AbstractContextManager[None]:
     enabled = case.precision != "fp32"
     return torch.autocast(case.device, DTYPES[case.precision], enabled=enabled)
 
@@ -163,7 +164,7 @@ def training_loss(case: Case, method: mmrl.MMRLMethod) -> Loss:
     step = terms
     if case.side == "compiled":
         step = CompiledStep(terms, method.learner, DTYPES[case.precision])
-    return lambda images, labels: sum(step(images, labels)[0].values())
+    return lambda images, labels: reduce(torch.add, step(images, labels)[0].values())
 
 
 def floor_of(case: Case, loss_of: Loss, images: Tensor, labels: Tensor, size: int = 4096) -> float:

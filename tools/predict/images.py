@@ -8,11 +8,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.image_files import is_image
 from dassl.data.loader import usable_cores
 from dassl.utils import read_image
 from dassl.utils.depth import UnknownDepth
 from dassl.utils.images import NotAnImage, TooLarge, is_tilted
-from datasets._files import is_image
 
 FEW = 64  # images for which starting workers takes longer than they save
 
