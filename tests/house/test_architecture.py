@@ -30,6 +30,17 @@ ROOMS = {  # room: (our packages, other packages) that it may import
         {"dassl", "frozen_clip", "training", "trainers", "datasets", "common"},
         {"torch", "yacs", "yaml"},
     ),
+    "tools": (
+        {
+            *("dassl", "frozen_clip", "training", "trainers", "datasets", "run", "common"),
+            "train",  # tools.sweep.planned reads the arguments of runs as train.py does
+        },
+        {
+            *("torch", "numpy", "PIL", "yacs", "yaml", "scipy", "pandas", "tabulate", "tqdm"),
+            *("clip", "safetensors", "onnxruntime", "gdown", "submitit"),
+            *("matplotlib", "jinja2", "markupsafe", "tensorboard", "google"),
+        },
+    ),
 }
 ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
     "dassl.config": {"get_cfg_default", "clean_cfg"},
