@@ -25,7 +25,6 @@ from dassl.utils import check_availability
 from run import siblings
 from run.plugin_errors import plugin_errors
 
-REPO = Path(__file__).resolve().parents[1]
 FOLDERS = ("trainers", "datasets")
 REGISTRIES = (TRAINER_REGISTRY, DATASET_REGISTRY, EVALUATOR_REGISTRY)
 
@@ -45,7 +44,9 @@ def import_plugins(
     Raises FileNotFoundError or ValueError that names the file and says what is wrong with it.
     """
     _left_out.clear()
-    packages = [importlib.import_module(folder) for folder in FOLDERS if _is_ours(folder)]
+    packages = [
+        importlib.import_module(folder) for folder in FOLDERS if not _is_hugging_faces(folder)
+    ]
     found = [_import_member(name, file) for name, file in _members(packages)]
     paths = list(paths)
     if paths:
@@ -55,13 +56,14 @@ def import_plugins(
     return [module for module in found if module is not None]
 
 
-def _is_ours(folder: str) -> bool:
-    """False for `datasets` where that is Hugging Face's, in a program that uses ours as a library.
+def _is_hugging_faces(folder: str) -> bool:
+    """Whether `datasets` is the package of Hugging Face, in a program that uses ours as a library.
 
     Such a program can predict, which takes methods alone. Commands find ours: see `run.command`.
     """
     spec = importlib.util.find_spec(folder)
-    return spec is not None and Path(str(spec.origin)).parent == REPO / folder
+    there = Path(str(spec.origin)).parent if spec else Path(folder)
+    return folder == "datasets" and not (there / "few_shot.py").is_file()
 
 
 def _members(packages: list[ModuleType]) -> Iterator[tuple[str, Path]]:
