@@ -285,5 +285,21 @@ def load(
         "package": f"open_clip_torch {open_clip().__version__}",
     }
     clip = FeatureCLIP(model, tokenizer, name, loaded, origin)
-    clip.prompts(["x"], "{}")  # refuses a tokenizer of another model
+    _check_computes(clip)
     return clip.to(device)
+
+
+def _check_computes(clip: FeatureCLIP) -> None:
+    """ValueError if an image or a text gives no feature of the joint space."""
+    size, width = clip.image_size, clip.embed_dim
+    texts = clip.prompts(["x"], "{}")  # refuses a tokenizer of another model
+    try:
+        found = clip.encode_image(torch.zeros(1, 3, size, size)), clip.encode_text(texts)
+        why = "" if all(f.shape == (1, width) for f in found) else f"not of {width} numbers"
+    except Exception as error:  # a config can provoke any
+        why = str(error).strip().split("\n")[0][:200]
+    if why:
+        raise ValueError(
+            f"{clip.name} gives no features of an image of {size} x {size} and a text ({why}): its "
+            "config does not fit its weights; get both again"
+        )

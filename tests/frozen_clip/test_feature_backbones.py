@@ -15,7 +15,7 @@ from PIL import Image
 import frozen_clip
 import train
 from dassl.data.transforms import build_transform
-from frozen_clip import weights_file, weights_hash
+from frozen_clip import feature_clip, weights_file, weights_hash
 from frozen_clip.properties import Preprocessing
 from frozen_clip.weights import open_clip as loader
 from tests.frozen_clip.test_weights_formats import cache, put  # noqa: F401  (cache is a fixture)
@@ -192,6 +192,15 @@ def test_code_beside_weights_is_not_run(tmp_path):
         if kind == "AutoTokenizer":
             write_tokenizer(tmp_path)
     assert not (tmp_path / "owned").exists()
+
+
+def test_a_model_that_computes_no_features_is_refused(tmp_path, monkeypatch):
+    feature_models.write(tmp_path, "custom")
+    monkeypatch.setattr(
+        feature_clip.FeatureCLIP, "encode_image", lambda clip, images: images.flatten(1)
+    )
+    with pytest.raises(ValueError, match="no features of an image of 32 x 32 .* get both again"):
+        frozen_clip.load(f"open_clip:{tmp_path}")
 
 
 def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch):
