@@ -195,11 +195,11 @@ def test_code_beside_weights_is_not_run(tmp_path):
 
 
 def test_a_model_that_computes_no_features_is_refused(tmp_path, monkeypatch):
-    feature_models.write(tmp_path, "custom")
+    write(tmp_path, "custom")
     monkeypatch.setattr(
         feature_clip.FeatureCLIP, "encode_image", lambda clip, images: images.flatten(1)
     )
-    with pytest.raises(ValueError, match="no features of an image of 32 x 32 .* get both again"):
+    with pytest.raises(ValueError, match=r"no features of an image of 32 x 32 .* get both again"):
         frozen_clip.load(f"open_clip:{tmp_path}")
 
 
