@@ -70,8 +70,6 @@ def test_make_targets(command):
 def test_scripts(command):
     _, script, *arguments = command.split()
     method = "" if script.count("/") == 2 and "/all/" not in script else arguments.pop(0)
-    if not (REPO / script).is_file():  # the name of the method may stand in the path instead
-        script = script.replace("scripts/", f"scripts/{method}/")
     assert (REPO / script).is_file()
     assert not method or trainer_named(method)
     if "--workers" in arguments:
@@ -143,4 +141,4 @@ def test_what_is_where_is_complete():
         for path in found
         if path.name[0] != "." and not any(fnmatch(path.name, pattern) for pattern in ignored)
     }
-    assert names - listed <= {"packages/", "constraints.txt", "CITATION.cff"}
+    assert names - listed <= {"packages/"}
