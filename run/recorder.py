@@ -31,7 +31,7 @@ class RunRecorder(Hook):
         self.test_seconds = 0.0
         self._began = {"run": start}
         self._spent = {"seconds": 0.0, "train_seconds": 0.0, "train_batches": 0}
-        self._batches = 0  # of the current epoch in this process
+        self._saw_batches = False  # not of a trainer with a loop of its own
         self._predictions: list[tuple[Tensor, ...]] = []
         self._split = self._announced = ""
 
@@ -45,12 +45,12 @@ class RunRecorder(Hook):
         return spent
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self.spent(), "batches_of_epoch": self._batches}
+        return {**self.spent(), "saw_batches": self._saw_batches}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in self._spent:
             self._spent[name] += state.get(name, 0)
-        self._batches = state.get("batches_of_epoch", 0)
+        self._saw_batches = state.get("saw_batches", False)
 
     def before_train(self, trainer: TrainerBase) -> None:
         self.resumed_from = trainer.start_epoch
@@ -60,13 +60,12 @@ class RunRecorder(Hook):
 
     def after_batch(self, trainer: TrainerBase, summary: Any) -> None:
         self._spent["train_batches"] += 1
-        self._batches += 1
+        self._saw_batches = True
 
     def after_epoch(self, trainer: TrainerBase) -> None:
         self._spent["train_seconds"] += time.perf_counter() - self._began.pop("epoch")
-        if not self._batches:  # the trainer has a loop of its own
+        if not self._saw_batches:  # the trainer has a loop of its own
             self._spent["train_batches"] += trainer.num_batches
-        self._batches = 0
 
     # Predictions
 

@@ -118,9 +118,13 @@ class Published(NamedTuple):
 def published(trainer: type) -> Published:
     """What is known of the checkpoints of a trainer's published code, or of its parent's."""
     for cls in trainer.__mro__:
-        if not hasattr(cls, "Method"):  # the engine's
-            break
-        file = Path(inspect.getfile(cls)).parent / "published" / f"{cls.__name__}.yaml"
+        if not hasattr(cls, "Method"):  # the engine's, or a mixin
+            continue
+        try:
+            source = inspect.getfile(cls)
+        except (TypeError, OSError):  # made in a notebook
+            continue
+        file = Path(source).parent / "published" / f"{cls.__name__}.yaml"
         if file.is_file():
             return _read(file)
     return Published()

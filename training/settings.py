@@ -136,6 +136,12 @@ class MethodSettings:
     @classmethod
     def of(cls, cfg: CfgNode, node: str) -> Self:
         """The settings in `TRAINER.<node>`."""
+        lacking = [each.name for each in cls.config_keys() if each.name not in cfg.TRAINER[node]]
+        if lacking:
+            raise ValueError(
+                f"TRAINER.{node} has no key {', '.join(lacking)}: give the trainer of "
+                f"{cls.__name__} a `node` of its own"
+            )
         values = {
             each.name.lower(): _frozen(cfg.TRAINER[node][each.name]) for each in cls.config_keys()
         }

@@ -166,11 +166,14 @@ class CLIPTrainer(TrainerX):
         finally:
             self._features_of_test = None
 
+    def infer(self, images: Tensor) -> Tensor:
+        """`model_inference` of a batch of a test, in parts that fit the memory."""
+        return self._in_parts(self.model_inference, images)
+
     def model_inference(self, images: Tensor) -> Tensor:
         """Logits (N, C) of normalized images (N, 3, H, W) on the trainer's device."""
         with self.autocast():
-            w = self._text_features_once()
-            return self._in_parts(lambda part: self.method.classify(part, w, self.seen), images)
+            return self.method.classify(images, self._text_features_once(), self.seen)
 
     def _text_features_once(self) -> Tensor | None:
         """The text features; within a test they are computed for its first batch alone."""

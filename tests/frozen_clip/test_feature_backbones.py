@@ -22,7 +22,6 @@ from tests.frozen_clip.test_weights_formats import cache, put  # noqa: F401  (ca
 from tests.helpers.feature_models import CONFIGS, SQUASH, write, write_tokenizer
 from tests.helpers.toy_run import REPO, command, config, refused
 from tools.predict import load
-from tools.predict.__main__ import main as predict
 from training.method import cosine_logits, normalize
 
 NAMES = ["red circle", "blue star"]
@@ -280,13 +279,3 @@ def test_half_precision_is_of_autocast_alone(models, toy, tmp_path):
     assert frozen_clip.load(name, matmul_dtype=torch.bfloat16).dtype == torch.float32
     with pytest.raises(ValueError, match="PREC fp16 must be amp or fp32"):
         frozen_clip.load(name, dtype=torch.float16)
-
-
-@pytest.mark.slow
-def test_an_export_computes_the_same_and_says_how_images_are_resized(models, toy, tmp_path):
-    run, target = tmp_path / "run", tmp_path / "export"
-    opts = prefer(models["siglip"][0])
-    assert train.main(command(toy, "ZeroshotCLIP", run, opts=opts)) == 0
-    assert predict(["--model-dir", str(run), "--export", str(target)]) == 0  # which compares
-    manifest = json.loads((target / "manifest.json").read_text())
-    assert manifest["preprocess"]["resize"] == "squash"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import platform
 import shutil
 import stat
 import tarfile
@@ -45,7 +46,9 @@ def unpack(archive: Path, into: Path, size: int | None = None) -> None:
         kind(archive, into, budget)
     except BaseException as error:
         shutil.rmtree(into)
-        if isinstance(error, ValueError | tarfile.FilterError | RuntimeError):
+        if isinstance(
+            error, (ValueError, RuntimeError, getattr(tarfile, "FilterError", ValueError))
+        ):
             raise ValueError(f"{archive} was not unpacked: {error}") from error
         if isinstance(error, _DAMAGED):
             damaged = f"damaged or cut short ({error}); get it again"
@@ -64,6 +67,11 @@ def _unpack_zip(archive: Path, into: Path, budget: int) -> None:
 
 
 def _unpack_tar(archive: Path, into: Path, budget: int) -> None:
+    if not hasattr(tarfile, "data_filter"):
+        raise ValueError(
+            f"Python {platform.python_version()} has no safe way to unpack a tar archive: take "
+            "Python 3.10.12, 3.11.4 or newer"
+        )
     with tarfile.open(archive) as file:
         for member in _bounded(file, "size", budget):
             file.extract(member, into, filter=_downwards)
@@ -88,5 +96,6 @@ def _downwards(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
 
 def find_by_end(folder: Path, end: str) -> Path | None:
     """The least deep file or directory below `folder` whose path ends with `end`."""
-    found = [path for path in folder.rglob(end) if "__MACOSX" not in path.parts]
+    paths = (path for path in folder.rglob(end) if not path.is_symlink())
+    found = [path for path in paths if "__MACOSX" not in path.parts]
     return min(found, key=lambda path: (len(path.parts), path), default=None)

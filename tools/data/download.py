@@ -96,11 +96,22 @@ def fetch(source: Source, target: Path) -> None:
 
     target.parent.mkdir(parents=True, exist_ok=True)
     where = {"id": source.drive} if source.drive else {"url": source.url}
+    if not source.md5:  # parts of two versions of a file could not be told apart
+        drop_parts(target)
     try:
         gdown.download(**where, output=str(target), resume=True, retries=RETRIES, timeout=TIMEOUT)
     except Exception as error:  # gdown, requests and proxies each have their own errors
         reason = " ".join(str(error).split())[:120] or type(error).__name__
+        if "range" in reason or "416" in reason:  # the server does not continue what is there
+            drop_parts(target)
+            reason += "; the same command starts anew"
         raise FetchError(f"{'Google Drive' if source.drive else source.url}: {reason}") from error
+
+
+def drop_parts(target: Path) -> None:
+    """Delete what an earlier attempt to download left."""
+    for part in target.parent.glob(f"{target.name}*.part"):
+        part.unlink()
 
 
 def check_md5(file: Path, source: Source) -> None:

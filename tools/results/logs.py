@@ -34,6 +34,7 @@ _FINISHED = re.compile(r"Finish(?:ed)? training")
 _SPLIT = re.compile(r"(?:Do evaluation|Evaluate) on (?:the )?\*?(val|test)\b")
 _STARTS = ("* ", "=> ", "epoch [", "Finish", "valuat")  # in every line that means something
 _LONGEST_LINE = 1 << 16  # bytes
+_LONGEST_GAP = 40  # lines of others between two of a block
 _MOST_FURTHER = 20
 _MIXED = "lines of two results are mixed"
 
@@ -104,7 +105,9 @@ class _Block:
             self.fault = _MIXED
         elif not match:
             self.fault = f"a damaged line where '{self.due[0]}' should be"
-        elif match[1] not in self.due:
+        elif match[1] not in self.due or (
+            match[1] == "accuracy" and not self.values and number > self.last + 1
+        ):  # without counts an accuracy stands directly behind the header
             self.fault = f"'{match[1]}' where '{self.due[0]}' should be"
         else:
             self.values[match[1]] = match[2].replace(",", "")
@@ -155,6 +158,8 @@ class _Log:
     def feed(self, line: str) -> None:
         self.number += 1
         self.empty = self.empty and not line
+        if self.block and self.number - self.block.last > _LONGEST_GAP:
+            self._end()
         if not any(start in line for start in _STARTS):
             return
         if line == "=> result":

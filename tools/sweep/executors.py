@@ -98,7 +98,7 @@ class _Slot:
         with self.work.open("rb") as work, self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", WORK],
-                env=environment(),
+                env=environment() | {"SUBMITIT_EXECUTOR": "local"},  # also within a job of submitit
                 stdin=work,
                 stdout=log,
                 stderr=log,

@@ -18,6 +18,15 @@ TARGETS = (
 BENCHMARK = ("imagenet", *TARGETS)
 VARIANTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 FEW_SHOTS = (1, 2, 4, 8, 16)
+# The configs that the authors' scripts take, where their name is not vit_b16.
+PUBLISHED = {
+    "CoOp": "vit_b16_ctxv1",
+    "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1",
+    "MaPLe": "vit_b16_c2_ep5_batch4_2ctx",
+    "VPT": "vit_b16_c2_ep5_batch4_4ctx",
+    "IVLP": "vit_b16_c2_ep20_batch4_4+4ctx",
+    "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
+}
 COOP_IMAGENET = "vit_b16_ep50_ctxv1"
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,59}")
 DECIDED = {  # config keys that the directories of the runs state, and what sets them
@@ -171,7 +180,7 @@ def _datasets(request: Request, default: Iterable[str]) -> list[Dataset]:
 
 def variant(method: str, ending: str = "", dataset: str | None = None) -> str:
     """The config of a method's authors: for a protocol (`ending`), or for ImageNet."""
-    base = _published(method)
+    base = PUBLISHED.get(method, "vit_b16")
     imagenet, default = f"{base}_imagenet", base + ending
     if method == "CoOp":  # one schedule for ImageNet, in all protocols
         imagenet = COOP_IMAGENET
@@ -179,12 +188,6 @@ def variant(method: str, ending: str = "", dataset: str | None = None) -> str:
     names = [imagenet] if dataset == "imagenet" else []
     there = [name for name in (*names, default) if _config(method, name).is_file()]
     return there[0] if there else base
-
-
-def _published(method: str) -> str:
-    """The config that the authors' scripts take: the plain one for ViT-B/16."""
-    names = [file.stem for file in (CONFIGS / "trainers" / method).glob("vit_b16*.yaml")]
-    return min(names, key=len, default="vit_b16")
 
 
 def _config(method: str, cfg: str) -> Path:

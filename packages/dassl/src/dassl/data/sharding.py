@@ -58,8 +58,10 @@ class BatchSharding:
         Raises:
             ValueError: it does not.
         """
+        if not self.shards:
+            return
         count, size = world_size(), self.size(0)
-        if not self.shards or size % count == 0:
+        if size % count == 0:
             return
         full = size == self.loader.batch_size
         sizes = [size // count * count, *[(size // count + 1) * count] * full]

@@ -70,7 +70,7 @@ def run_state(trainer: "TrainerBase") -> dict[str, Any]:
         "loader_seeds": [loader_seed(loader) for loader in train_loaders(trainer)],
         "num_batches": trainer.num_batches,
         "extra": trainer.extra_state(),
-        "hooks": {type(hook).__name__: hook.state_dict() for hook in trainer.hooks},
+        "hooks": {type(hook).__name__: hook.state_dict() for hook in trainer.registered_hooks},
     }
 
 
@@ -84,7 +84,7 @@ def restore_run_state(trainer: "TrainerBase", state: dict[str, Any]) -> None:
     for loader, seed in zip(train_loaders(trainer), state.get("loader_seeds") or (), strict=False):
         set_loader_seed(loader, seed)
     trainer.load_extra_state(state.get("extra") or {})
-    for hook in trainer.hooks:
+    for hook in trainer.registered_hooks:
         if saved := (state.get("hooks") or {}).get(type(hook).__name__):
             hook.load_state_dict(saved)
     if state.get("generators"):

@@ -34,6 +34,10 @@ class ObservedEvaluator:
         self.trainer.call_hooks("after_results", results)
         return results
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        is_own = name in ("evaluator", "trainer")
+        (object.__setattr__ if is_own else setattr)(self if is_own else self.evaluator, name, value)
+
     def __getattr__(self, name: str) -> Any:
         if name == "evaluator":  # not there yet, when it is copied
             raise AttributeError(name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 
 from dassl.utils.distributed import all_reduce_sum, broadcast_tensors, world_size
 
@@ -44,10 +45,10 @@ def average(gradient: Tensor) -> Tensor:
 
 
 def trained_parameters(trainer: "TrainerBase") -> list[Tensor]:
-    """Return the parameters of all registered models and optimizers that require a gradient."""
+    """Return the parameters of all models and optimizers of a trainer that require a gradient."""
     found = [p for model in trainer._models.values() for p in model.parameters()]
-    for optim in trainer._optims.values():
-        groups = [] if optim is None else optim.param_groups
+    for optim in (*trainer._optims.values(), *vars(trainer).values()):  # also unregistered ones
+        groups = optim.param_groups if isinstance(optim, Optimizer) else []
         found += [p for group in groups for p in group["params"]]
     return list({id(p): p for p in found if p.requires_grad}.values())
 

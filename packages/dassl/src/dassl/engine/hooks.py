@@ -107,10 +107,10 @@ class FiniteCheck(Hook):
         """Keep named scalars of the current batch; nothing is read from the device."""
         kept = self._losses.setdefault(trainer.batch_idx, {})
         for name, value in values.items():
-            if not hasattr(value, "detach"):
-                kept[name] = value
-            elif value.numel() == 1:
-                kept[name] = value.detach()
+            if isinstance(value, int | float):
+                kept[name] = kept.get(name, 0) + value  # of two values neither is lost
+            elif hasattr(value, "detach") and value.numel() == 1:
+                kept[name] = kept.get(name, 0) + value.detach()
 
     def after_batch(self, trainer: "TrainerBase", summary: Any) -> None:
         self.add(trainer, summary if isinstance(summary, Mapping) else {})

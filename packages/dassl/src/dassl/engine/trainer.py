@@ -168,13 +168,13 @@ class TrainerBase:
         self._hooks.append(hook)
 
     @property
-    def hooks(self) -> list[Hook]:
+    def registered_hooks(self) -> list[Hook]:
         """The hooks in the order they are called; the last saves the states of the others."""
         return [*self._hooks, self._checkpointer]
 
     def call_hooks(self, event: str, *args: Any) -> None:
         """Call the method `event` of all hooks, see `Hook`."""
-        for hook in self.hooks:
+        for hook in self.registered_hooks:
             getattr(hook, event)(self, *args)
 
     # Models
@@ -438,6 +438,8 @@ class SimpleTrainer(TrainerBase):
 
     @evaluator.setter
     def evaluator(self, evaluator: Any) -> None:
+        if isinstance(evaluator, ObservedEvaluator):  # set back: it is not observed twice
+            evaluator = evaluator.evaluator
         self._evaluator = ObservedEvaluator(evaluator, self)
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -562,7 +564,11 @@ class SimpleTrainer(TrainerBase):
             for number, batch in enumerate(tqdm(loader, desc=desc, leave=False, disable=bar)):
                 stop_if_requested()
                 input, label = self.parse_batch_test(batch)
-                yield sharding.gather(number, (self.model_inference(input), label))
+                yield sharding.gather(number, (self.infer(input), label))
+
+    def infer(self, input: Tensor) -> Any:
+        """Call `model_inference` for a batch of a test."""
+        return self.model_inference(input)
 
     def model_inference(self, input: Tensor) -> Tensor:
         """Return what is evaluated: (N, C) scores."""
