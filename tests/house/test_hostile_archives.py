@@ -161,6 +161,18 @@ def test_a_bomb_of_members(tmp_path, place):
         refused(tmp_path / "a.tar.gz", place, "as a bomb does")
 
 
+def test_a_bomb_of_a_header(tmp_path, place):
+    """A name of half a gigabyte, which tarfile would read at once."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 512 << 20
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    with memory_of(100):
+        refused(tmp_path / "a.tar.gz", place, "declares a header")
+
+
 def test_a_bomb_in_an_archive_is_bounded_by_the_outer_one(tmp_path, place):
     inner = make_zip(tmp_path / "inner.zip", {"images/zeros": bytes(17 << 20)})
     outer = make_zip(tmp_path / "outer.zip", {"images.zip": inner.read_bytes()})

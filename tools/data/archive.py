@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import lzma
 import platform
@@ -21,6 +22,7 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_RATIO = 200  # unpacked bytes per archive byte: images hardly shrink, lists about 30-fold
 ALWAYS_ALLOWED = 16 << 20  # unpacked bytes that are no bomb, whatever the ratio
 MEMBER = 4096  # bytes that a member takes on a disk beside its content
+LONGEST_HEADER = 1 << 22  # bytes: a tar may declare names of any length
 _DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile),
     *(zlib.error, lzma.LZMAError, EOFError),
@@ -46,6 +48,8 @@ def unpack(archive: Path, into: Path, size: int | None = None) -> None:
         kind(archive, into, budget)
     except BaseException as error:
         shutil.rmtree(into)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise ValueError(f"{archive} was not unpacked: {error.strerror}") from error
         if isinstance(
             error, (ValueError, RuntimeError, getattr(tarfile, "FilterError", ValueError))
         ):
@@ -72,9 +76,34 @@ def _unpack_tar(archive: Path, into: Path, budget: int) -> None:
             f"Python {platform.python_version()} has no safe way to unpack a tar archive: take "
             "Python 3.10.12, 3.11.4 or newer"
         )
-    with tarfile.open(archive) as file:
+    with _Tar.open(archive) as file:
         for member in _bounded(file, "size", budget):
             file.extract(member, into, filter=_downwards)
+
+
+class _Tar(tarfile.TarFile):
+    """One that reads at most LONGEST_HEADER at once, since it keeps headers in memory."""
+
+    def __init__(self, name: Any = None, mode: Any = "r", fileobj: Any = None, **options: Any):
+        fileobj = fileobj or open(name, "rb")  # noqa: SIM115
+        try:
+            bounded: Any = _Bounded(fileobj)
+            super().__init__(name, mode, fileobj=bounded, **options)
+        except BaseException:
+            fileobj.close()
+            raise
+        self._extfileobj = False  # it is closed with the archive
+
+
+class _Bounded:
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, count: int) -> Any:
+        if not 0 <= count <= LONGEST_HEADER:
+            raise ValueError(f"it declares a header of {count:,} bytes")
+        return self.file.read(count)
 
 
 def _bounded(members: Iterable[Any], size: str, budget: int) -> Iterator[Any]:

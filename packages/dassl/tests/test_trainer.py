@@ -181,6 +181,14 @@ def test_hooks_hear_of_every_event(make_cfg):
     assert state["hooks"]["Listening"] == {"heard": 12}
 
 
+def test_an_evaluator_is_observed_once_and_keeps_what_is_set_on_it(make_cfg):
+    trainer = build_trainer(make_cfg())
+    inner = trainer.evaluator.evaluator
+    trainer.evaluator.note = "kept"
+    trainer.evaluator = trainer.evaluator
+    assert inner.note == "kept" and trainer.evaluator.evaluator is inner
+
+
 def test_an_evaluator_of_ones_own_and_a_test_of_ones_own_reach_the_hooks(make_cfg, monkeypatch):
     class Mean:
         def __init__(self, cfg, **kwargs):

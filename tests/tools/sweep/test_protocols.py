@@ -2,12 +2,14 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.sweep_runs import FakeRuns
 from tests.helpers.toy_run import REPO
+from tools.sweep import protocols
 from tools.sweep.cli import main
 from tools.sweep.protocols import Request, RunPath, expand, known_methods, variant
 from tools.sweep.status import plan_table
@@ -173,3 +175,12 @@ def test_nothing_is_written_by_a_dry_run(tmp_path):
     done = fakes.sweep("base2new", "--methods", "MMRL", "--dry-run")
     assert done.returncode == 0 and "its training" in done.out
     assert not fakes.output.exists() and fakes.started() == []
+
+
+def test_a_config_of_ones_own_does_not_replace_the_published_one(tmp_path, monkeypatch):
+    shutil.copytree(REPO / "configs", tmp_path / "configs")
+    monkeypatch.setattr(protocols, "CONFIGS", tmp_path / "configs")
+    before = variant("CoCoOp"), variant("MaPLe", "_cross_datasets")
+    for method in ("CoCoOp", "MaPLe"):
+        (tmp_path / "configs/trainers" / method / "vit_b16_my.yaml").write_text("")
+    assert before == (variant("CoCoOp"), variant("MaPLe", "_cross_datasets"))
