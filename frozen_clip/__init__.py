@@ -12,6 +12,7 @@ For example, inserting K learned tokens before layer 6 of both towers:
 
 from frozen_clip.edits import Edit, Edits, blend, insert, overwrite
 from frozen_clip.feature_clip import FeatureCLIP
+from frozen_clip.inside import Inside, Insides, OwnTokens
 from frozen_clip.model import FrozenCLIP
 from frozen_clip.prompts import Prompts
 from frozen_clip.properties import described
@@ -24,6 +25,9 @@ __all__ = [
     "Edits",
     "FeatureCLIP",
     "FrozenCLIP",
+    "Inside",
+    "Insides",
+    "OwnTokens",
     "Prompts",
     "blend",
     "described",

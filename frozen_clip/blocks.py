@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from frozen_clip.inside import FROZEN, Inside, normalized, with_term
+
 if TYPE_CHECKING:
     from clip.model import ResidualAttentionBlock
 
 
-def queries_keys_values(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def queries_keys_values(
+    block: ResidualAttentionBlock, x: Tensor, inside: Inside = FROZEN
+) -> tuple[Tensor, Tensor, Tensor]:
     """Normalize rows (..., D) and project them: three tensors (..., D)."""
-    attn = block.attn
-    q, k, v = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
+    attn, h = block.attn, normalized(block, "ln_1", x, inside)
+    projected = F.linear(h, attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
+    q, k, v = (with_term(t, name, h, inside) for name, t in zip("qkv", projected, strict=True))
     return q, k, v
 
 
@@ -38,10 +43,14 @@ def attend(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask_LS).transpose(1, 2).flatten(2)
 
 
-def output_and_mlp(block: ResidualAttentionBlock, x: Tensor, attended: Tensor) -> Tensor:
+def output_and_mlp(
+    block: ResidualAttentionBlock, x: Tensor, attended: Tensor, inside: Inside = FROZEN
+) -> Tensor:
     """Output projection of what `attend` gave, and MLP, each added to rows `x` (..., D)."""
-    x = x + F.linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
-    return x + block.mlp.c_proj(activate(block, block.mlp.c_fc(block.ln_2(x))))
+    projected = F.linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
+    y = x + with_term(projected, "o", attended, inside)
+    y = y + block.mlp.c_proj(activate(block, block.mlp.c_fc(normalized(block, "ln_2", y, inside))))
+    return y if inside.beside is None else y + inside.beside(normalized(block, "ln_1", x, inside))
 
 
 def activate(block: ResidualAttentionBlock, x: Tensor) -> Tensor:

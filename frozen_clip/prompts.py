@@ -20,8 +20,8 @@ class Prompts:
     """The prompts of C classes; made by `build`.
 
     ids_CL: token ids, zero behind the end-of-text token (C, 77)
-    prefix_P: the ids that every prompt begins with; at least the start of text, and never
-        an end of text
+    prefix_P: the ids that every prompt begins with: the start of text, and never an end of text;
+        none where `build` was told so
     suffixes: groups of classes whose suffixes are equally long, shortest first, ids (C_g, T_g)
     place_C: the position of each class when the groups are concatenated
     """
@@ -112,11 +112,13 @@ def check_count(text: str, count: int, context_length: int) -> None:
 def build(ids_CL: Tensor, longest_prefix: int | None = None) -> Prompts:
     """Split token ids (C, L) into a prefix and suffixes grouped by length.
 
-    `longest_prefix` limits the prefix: 1 where learned words stand in the suffixes.
+    `longest_prefix` limits the prefix: 1 where learned words stand in the suffixes, 0 where the
+    prompts share nothing.
     """
     ends = ids_CL.argmax(dim=1)  # end of text has the largest id
     agree = (ids_CL == ids_CL[0]).all(dim=0).long().cumprod(0).sum()
-    prefix = min(int(agree), int(ends.min()), longest_prefix or len(ids_CL[0]))
+    most = len(ids_CL[0]) if longest_prefix is None else longest_prefix
+    prefix = min(int(agree), int(ends.min()), most)
     place_C = torch.argsort(torch.argsort(ends, stable=True))
     suffixes = tuple(
         ids_CL[ends == end][:, prefix : int(end) + 1] for end in torch.unique(ends, sorted=True)

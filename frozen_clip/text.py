@@ -3,7 +3,8 @@
 All prompts share a prefix (see `prompts`), and edits only touch the prefix. A causal tower
 gives the prefix's rows the same state whatever follows, so they are computed once; each
 class computes its own suffix, which attends to the prefix's keys and values. The result,
-and every gradient, equals running each full prompt by itself.
+and every gradient, equals running each full prompt by itself. So it does with changes inside
+the layers (see `inside`), which act on each row alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from frozen_clip.blocks import attend, output_and_mlp, queries_keys_values
 from frozen_clip.edits import Edits
+from frozen_clip.inside import FROZEN, Inside, Insides, OwnTokens, with_branch
 from frozen_clip.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -63,26 +65,41 @@ class TextTower:
         )
 
     def __call__(
-        self, prompts: Prompts, edits: Edits | None = None, suffix_words: Tensor | None = None
+        self,
+        prompts: Prompts,
+        edits: Edits | None = None,
+        suffix_words: Tensor | None = None,
+        insides: Insides | None = None,
+        own: OwnTokens | None = None,
     ) -> Tensor:
         """Features (C, E) of the end-of-text rows, projected and not normalized.
 
-        `suffix_words` replaces the word embeddings of the suffixes, see `suffix_embeddings`.
+        `suffix_words` replaces the word embeddings of the suffixes, see `suffix_embeddings`;
+        `own` are tokens that each class has for itself.
         """
-        return self.per_prefix(prompts, edits or {}, suffix_words).squeeze(0)
+        return self.per_prefix(prompts, edits or {}, suffix_words, insides, own).squeeze(0)
 
     def per_prefix(
-        self, prompts: Prompts, edits: Edits, suffix_words: Tensor | None = None
+        self,
+        prompts: Prompts,
+        edits: Edits,
+        suffix_words: Tensor | None = None,
+        insides: Insides | None = None,
+        own: OwnTokens | None = None,
     ) -> Tensor:
         """Features (B, C, E), where edits made B prefixes of one, as CoCoOp's for each image."""
-        first = 0 if suffix_words is not None else min(edits, default=self.layers + 1)
-        rows = self._below(prompts, first)
+        insides, top = insides or {}, self.layers + 1
+        changed = [*edits, *insides, *([own.layer] if own else [])]
+        first = 0 if suffix_words is not None else min(changed, default=top)
+        rows, groups = self._below(prompts, first), _groups(prompts)
         if suffix_words is not None:
             rows = rows._replace(suffixes_1RD=suffix_words[None])
-        layers = range(first, self.layers + 1)
-        _, from_prefix = self._run_prefix(rows.prefix_1PD, edits, layers)
-        ends_BCD = self._run_suffixes(rows.suffixes_1RD, _groups(prompts), from_prefix)
-        features_BCE = self.clip.ln_final(ends_BCD) @ self.clip.text_projection
+        if own:
+            rows = self._run(rows, groups, edits, insides, range(first, own.layer))
+            rows, groups = _separated(rows, groups, own, prompts.place_C)
+            first = own.layer
+        rows = self._run(rows, groups, edits, insides, range(first, top))
+        features_BCE = self.clip.ln_final(rows.suffixes_1RD) @ self.clip.text_projection
         return features_BCE[:, prompts.place_C]
 
     def words(self, ids: Tensor) -> Tensor:
@@ -100,11 +117,9 @@ class TextTower:
         if key not in known:
             # Made as ordinary tensors even during inference, since training may use them.
             with torch.inference_mode(False), torch.no_grad():
-                words_1PD = self.words(prompts.prefix_P)[None]
-                prefix_1PD, shared = self._run_prefix(words_1PD, {}, range(first))
                 words_1RD = self.suffix_embeddings(prompts)[None]
-                suffixes_1RD = self._run_suffixes(words_1RD, _groups(prompts), shared)
-                known[key] = _Rows(prefix_1PD, suffixes_1RD)
+                rows = _Rows(self.words(prompts.prefix_P)[None], words_1RD)
+                known[key] = self._run(rows, _groups(prompts), {}, {}, range(first))
         return known[key]
 
     def _precision(self) -> _Precision:
@@ -113,7 +128,17 @@ class TextTower:
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         return weight.device, weight.dtype, autocast
 
-    def _run_prefix(self, x: Tensor, edits: Edits, layers: range) -> tuple[Tensor, _FromPrefix]:
+    def _run(
+        self, rows: _Rows, groups: Groups, edits: Edits, insides: Insides, layers: range
+    ) -> _Rows:
+        """The state behind some layers, in order."""
+        prefix_BPD, from_prefix = self._run_prefix(rows.prefix_1PD, edits, insides, layers)
+        suffixes_BRD = self._run_suffixes(rows.suffixes_1RD, groups, from_prefix, insides)
+        return _Rows(prefix_BPD, suffixes_BRD)
+
+    def _run_prefix(
+        self, x: Tensor, edits: Edits, insides: Insides, layers: range
+    ) -> tuple[Tensor, _FromPrefix]:
         """The prefix's state (B, P, D) behind some layers, and what suffixes need of it in each."""
         from_prefix: _FromPrefix = {}
         for layer in layers:
@@ -122,18 +147,18 @@ class TextTower:
             if layer == 0:
                 positions_LD = self.clip.positional_embedding.to(self.clip.dtype)
                 from_prefix[0] = (positions_LD[x.shape[1] :],)
-                x = x + positions_LD[: x.shape[1]]
+                x = with_branch(x, insides.get(0, FROZEN)) + positions_LD[: x.shape[1]]
                 continue
-            block = self.blocks[layer - 1]
-            q, k, v = queries_keys_values(block, x)
+            block, inside = self.blocks[layer - 1], insides.get(layer, FROZEN)
+            q, k, v = queries_keys_values(block, x, inside)
             from_prefix[layer] = (k, v)
             if layer < self.layers:
                 attended = attend(block, q, k, v, _causal(x.shape[1], 0, x.device))
-                x = output_and_mlp(block, x, attended)
+                x = output_and_mlp(block, x, attended, inside)
         return x, from_prefix
 
     def _run_suffixes(
-        self, suffixes_1RD: Tensor, groups: Groups, from_prefix: _FromPrefix
+        self, suffixes_1RD: Tensor, groups: Groups, from_prefix: _FromPrefix, insides: Insides
     ) -> Tensor:
         """The suffixes (B, R, D) behind the layers of `from_prefix`; behind the tower's last only
         their end-of-text rows (B, C, D). More than MOST_ROWS are run in parts."""
@@ -142,7 +167,7 @@ class TextTower:
         prefixes = max((len(given[0]) for layer, given in from_prefix.items() if layer), default=1)
         parts = list(_parts(groups, MOST_ROWS // prefixes))
         if len(parts) == 1:
-            return self._run_part(suffixes_1RD, groups, from_prefix)
+            return self._run_part(suffixes_1RD, groups, from_prefix, insides)
         sizes = [sum(count * length for count, length in part) for part in parts]
         return torch.cat(
             [
@@ -150,38 +175,50 @@ class TextTower:
                     self._run_part,
                     *part,
                     from_prefix,
+                    insides,
                     use_reentrant=False,
-                    preserve_rng_state=False,
+                    preserve_rng_state=bool(insides),  # which may draw, as a dropout does
                 )
                 if torch.is_grad_enabled()
-                else self._run_part(*part, from_prefix)
+                else self._run_part(*part, from_prefix, insides)
                 for part in zip(suffixes_1RD.split(sizes, dim=1), parts, strict=True)
             ],
             dim=1,
         )
 
-    def _run_part(self, x_BRD: Tensor, groups: Groups, from_prefix: _FromPrefix) -> Tensor:
+    def _run_part(
+        self, x_BRD: Tensor, groups: Groups, from_prefix: _FromPrefix, insides: Insides
+    ) -> Tensor:
         for layer, given in from_prefix.items():
+            inside = insides.get(layer, FROZEN)
             if layer == 0:
-                parts = [p + given[0][: p.shape[2]] for p in _split(x_BRD, groups)]
+                split = _split(with_branch(x_BRD, inside), groups)
+                parts = [part + given[0][: part.shape[2]] for part in split]
                 x_BRD = torch.cat([part.flatten(1, 2) for part in parts], dim=1)
             else:
-                x_BRD = self._layer(layer, x_BRD.expand(len(given[0]), -1, -1), groups, *given)
+                x_BRD = x_BRD.expand(len(given[0]), -1, -1)
+                x_BRD = self._layer(layer, x_BRD, groups, inside, *given)
         return x_BRD
 
     def _layer(
-        self, layer: int, x_BRD: Tensor, groups: Groups, prefix_k: Tensor, prefix_v: Tensor
+        self,
+        layer: int,
+        x_BRD: Tensor,
+        groups: Groups,
+        inside: Inside,
+        prefix_k: Tensor,
+        prefix_v: Tensor,
     ) -> Tensor:
         """One block for the suffixes; the tower's last gives the end-of-text row of each class."""
         block, last = self.blocks[layer - 1], layer == self.layers
-        by_group = (_split(part, groups) for part in queries_keys_values(block, x_BRD))
+        by_group = (_split(part, groups) for part in queries_keys_values(block, x_BRD, inside))
         attended = [
             _attend_suffixes(block, q[:, :, -1:] if last else q, k, v, prefix_k, prefix_v)
             for q, k, v in zip(*by_group, strict=True)
         ]
         if last:
             x_BRD = torch.cat([part[:, :, -1] for part in _split(x_BRD, groups)], dim=1)
-        return output_and_mlp(block, x_BRD, torch.cat(attended, dim=1))
+        return output_and_mlp(block, x_BRD, torch.cat(attended, dim=1), inside)
 
 
 def _groups(prompts: Prompts) -> Groups:
@@ -192,6 +229,24 @@ def _split(rows_BRD: Tensor, groups: Groups) -> list[Tensor]:
     """Rows of suffixes as one tensor (B, C_g, T_g, D) per group."""
     parts = rows_BRD.split([count * length for count, length in groups], dim=1)
     return [part.unflatten(1, group) for part, group in zip(parts, groups, strict=True)]
+
+
+def _separated(
+    rows: _Rows, groups: Groups, own: OwnTokens, place_C: Tensor
+) -> tuple[_Rows, Groups]:
+    """The state with the prefix cut at `own.at`: the rest of it, with the tokens of each class
+    in it, stands in front of that class's suffix."""
+    tokens_CKD = own.tokens_CKD[place_C.argsort()]
+    end = own.at + tokens_CKD.shape[1]
+    shared, rest_1ND = rows.prefix_1PD[:, : own.at], rows.prefix_1PD[:, end:]
+    parts, first = [], 0
+    for suffixes_1CTD in _split(rows.suffixes_1RD, groups):
+        count = suffixes_1CTD.shape[1]
+        between = (tokens_CKD[first : first + count], rest_1ND.expand(count, -1, -1))
+        parts.append(torch.cat([*between, suffixes_1CTD[0]], dim=1))
+        first += count
+    separated = torch.cat([part.flatten(0, 1) for part in parts])
+    return _Rows(shared, separated[None]), tuple((len(p), p.shape[1]) for p in parts)
 
 
 def _parts(groups: Groups, most_rows: int) -> Iterator[Groups]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from frozen_clip.blocks import attend, output_and_mlp, queries_keys_values
 from frozen_clip.edits import Edits
+from frozen_clip.inside import FROZEN, Insides, with_branch
 
 if TYPE_CHECKING:
     from clip.model import VisionTransformer
@@ -36,20 +37,25 @@ class VisionTower:
         self.length = len(visual.positional_embedding)
 
     def __call__(
-        self, images: Tensor, edits: Edits | None = None, rows: int = 1, plain: bool = False
+        self,
+        images: Tensor,
+        edits: Edits | None = None,
+        rows: int = 1,
+        plain: bool = False,
+        insides: Insides | None = None,
     ) -> VisionTokens:
         """Normalized images (N, 3, H, W) -> the first `rows` rows behind the last layer.
 
         With `plain`, the class token of the unedited tower comes along: the layers below
-        the first edit run once for both. Only what an edit can reach records a graph.
+        the first change run once for both. Only what a change can reach records a graph.
         """
-        edits = edits or {}
-        first = min(edits, default=self.layers + 1)
+        edits, insides = edits or {}, insides or {}
+        first = min([*edits, *insides], default=self.layers + 1)
         below, above = range(first), range(first, self.layers + 1)
         with torch.no_grad():
-            x = self._run(self._embed(images), {}, below, rows)
-            plain_N1D = self._run(x, {}, above, rows=1)[:, :1] if plain else None
-        edited_NRD = self._run(x, edits, above, rows)[:, :rows]
+            x = self._run(self._embed(images), {}, {}, below, rows)
+            plain_N1D = self._run(x, {}, {}, above, rows=1)[:, :1] if plain else None
+        edited_NRD = self._run(x, edits, insides, above, rows)[:, :rows]
         post = self.visual.ln_post
         return VisionTokens(post(edited_NRD), post(plain_N1D) if plain else None)
 
@@ -62,17 +68,20 @@ class VisionTower:
         x_NLD = torch.cat([class_N1D, patches_NLD], dim=1)
         return x_NLD + visual.positional_embedding.to(dtype)
 
-    def _run(self, x_NLD: Tensor, edits: Edits, layers: range, rows: int) -> Tensor:
+    def _run(
+        self, x_NLD: Tensor, edits: Edits, insides: Insides, layers: range, rows: int
+    ) -> Tensor:
         """Some layers in order; the last one of the tower gives its first `rows` rows only."""
         for layer in layers:
             if layer in edits:
                 x_NLD = edits[layer](x_NLD)
             if layer == 0:
                 x_NLD = self.visual.ln_pre(x_NLD)
+                x_NLD = with_branch(x_NLD, insides.get(0, FROZEN))
                 continue
-            block = self.blocks[layer - 1]
-            q, k, v = queries_keys_values(block, x_NLD)
+            block, inside = self.blocks[layer - 1], insides.get(layer, FROZEN)
+            q, k, v = queries_keys_values(block, x_NLD, inside)
             if layer == self.layers:
                 x_NLD, q = x_NLD[:, :rows], q[:, :rows]
-            x_NLD = output_and_mlp(block, x_NLD, attend(block, q, k, v))
+            x_NLD = output_and_mlp(block, x_NLD, attend(block, q, k, v), inside)
         return x_NLD

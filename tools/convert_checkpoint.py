@@ -77,7 +77,8 @@ def convert(
     file = find(source, trainer)
     state, epoch = read(file)
     name = whose(state, file, trainer)
-    learner = {key: t.float() for key, t in _key_map(name, state).own_names(state).items()}
+    own = _key_map(name, state).own_names(state)
+    learner = {key: t.float() if t.is_floating_point() else t for key, t in own.items()}
     check_finite(learner, file, "Convert another epoch, or get the file again")
     is_file = FILE.fullmatch(target.name) is not None
     theirs = published(TRAINER_REGISTRY.get(name)).directory if to == "public" else ""

@@ -118,6 +118,7 @@ def load_learner(
 ) -> None:
     """Load all of `state` into all of the learner, or raise ValueError naming what disagrees."""
     learner, axes = method.learner, _keys_of_axes(method, published)
+    state = method.of_checkpoint(state, path)
     own = learner.state_dict()
     wrong = [f"  {key} is missing" for key in sorted(own.keys() - state.keys())]
     wrong += [

@@ -34,8 +34,9 @@ def check_config(cfg: CfgNode, trainer: Any) -> None:
             f"{settings.key('PREC')} fp16 needs a CUDA device, and none is in use; "
             "elsewhere take amp (bfloat16 autocast) or fp32"
         )
+    check_answerable(cfg, trainer)
     check_task(cfg.TASK, required=trainer.needs_task, trainer=cfg.TRAINER.NAME)
-    check_tensors(cfg)
+    check_tensors(cfg, trainer.views)
     check_layers(cfg.MODEL.BACKBONE.NAME, trainer)
     check_per_dataset(cfg, trainer)
 
@@ -95,16 +96,33 @@ def _quoted(value: Any) -> str:
     return value if isinstance(value, str) else f'"{list(value)}"'
 
 
-def check_tensors(cfg: CfgNode) -> None:
+def check_answerable(cfg: CfgNode, trainer: Any) -> None:
+    """ValueError where a method that knows its training classes alone is asked for others."""
+    if trainer.learns_classes and cfg.DATASET.SUBSAMPLE_CLASSES == "new":
+        raise ValueError(
+            f"DATASET.SUBSAMPLE_CLASSES is new, but {nothing_to_say(trainer.__name__)}"
+        )
+
+
+def nothing_to_say(method: str, classes: str = "the classes of training") -> str:
+    return (
+        f"{method} has learned {classes} by example and has nothing to say of others: test on the "
+        "classes of training (DATASET.SUBSAMPLE_CLASSES all or base), or use a method that learns "
+        "words or features, such as CLIP_Adapter"
+    )
+
+
+def check_tensors(cfg: CfgNode, views: int) -> None:
     """ValueError where the loaders would hand out something else than a tensor of images."""
     if cfg.INPUT.NO_TRANSFORM:
         raise ValueError(
             "INPUT.NO_TRANSFORM is True, but CLIP takes tensors of equal size: leave it False"
         )
-    if cfg.DATALOADER.K_TRANSFORMS > 1:
+    if cfg.DATALOADER.K_TRANSFORMS != views:
+        learns = "one view" if views == 1 else f"{views} views"
         raise ValueError(
             f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, but {cfg.TRAINER.NAME} "
-            "learns from one view of an image: leave it 1"
+            f"learns from {learns} of an image: set it to {views}"
         )
 
 

@@ -1,6 +1,8 @@
 """What a method is: its maths around a frozen CLIP, and the two formulas that all share."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +32,8 @@ class Method(nn.Module):
     given those, where `seen` says whether the classes are those of training. One that trains on
     more than the cross-entropy of its logits also gives the three methods below it.
 
-    settings: what the config says; its own template, if it has one, goes before `template`
+    settings: what the config says; its own template, if it has one, goes before `template`, which
+        is the dataset's
     classnames: C of them, in the order of their labels
     """
 
@@ -44,6 +47,7 @@ class Method(nn.Module):
         super().__init__()
         settings.check(clip)
         self.settings, self.clip = settings, clip
+        self.classnames, self.template = list(classnames), template
         self.prompts = clip.prompts(classnames, settings.template or template)
         self.learner = self.build_learner(len(classnames))
         self.prepare(classnames)
@@ -69,9 +73,19 @@ class Method(nn.Module):
         """Named terms, whose sum is minimized."""
         return {"ce": F.cross_entropy(outputs, labels)}
 
+    def backward(self, terms: dict[str, Tensor], scale: Callable[[Tensor], Tensor]) -> Tensor:
+        """Add the learner's gradients, of a loss that `scale` multiplies; the loss itself."""
+        loss = reduce(torch.add, terms.values())
+        scale(loss).backward()
+        return loss
+
     def training_logits(self, outputs: Any) -> Tensor:
         """The logits (N, C) that the training accuracy is of."""
         return outputs
+
+    def of_checkpoint(self, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+        """A checkpoint's tensors for the classes of this method."""
+        return state
 
     def describe(self, seen: bool) -> dict[str, object]:
         """How `classify` makes logits of features, for people who use it elsewhere."""

@@ -21,6 +21,7 @@ from common.safe_yaml import read_yaml
 from dassl.engine import TRAINER_REGISTRY
 
 State = dict[str, Tensor]
+CLASSNAMES = "classnames"  # in learners that are bound to them (`training.class_bound`)
 CLIP = "CLIP"  # in place of a key: the backbone sets the length of an axis
 
 
@@ -66,7 +67,7 @@ class KeyMap:
 
     def is_ours(self, state: State) -> bool:
         """Whether these are the learner's tensors under the names used here."""
-        return without_module(state).keys() == self.tensors.keys()
+        return without_module(state).keys() - {CLASSNAMES} == self.tensors.keys()
 
     def from_published(self, state: State) -> State:
         """The learner's tensors in a published checkpoint, under the names used here."""

@@ -113,9 +113,12 @@ class MethodSettings:
     """What all methods share. ValueError for values that are not allowed.
 
     node: the config node that they are from, for messages
+    dataset: the dataset, for methods that have templates of their own for some; empty where
+        DATASET.TEMPLATE says the template
     """
 
     node: str = field(default="", kw_only=True)
+    dataset: str = field(default="", kw_only=True)
     prec: str = precision("fp16")
 
     def __post_init__(self) -> None:
@@ -145,7 +148,9 @@ class MethodSettings:
         values = {
             each.name.lower(): _frozen(cfg.TRAINER[node][each.name]) for each in cls.config_keys()
         }
-        return cls(**values, node=node)
+        source = cfg.get("DATASET", {})
+        dataset = "" if source.get("TEMPLATE") else source.get("NAME", "")
+        return cls(**values, node=node, dataset=dataset)
 
     def key(self, name: str) -> str:
         """A key's full name."""
@@ -155,6 +160,15 @@ class MethodSettings:
     def template(self) -> str | None:
         """The prompt's template, where it is part of the settings; None: that of the dataset."""
         return None
+
+    @property
+    def needs_template(self) -> bool:
+        """Whether the dataset's template is used."""
+        return self.template is None
+
+    def step_budget(self, shots: int) -> int:
+        """How many steps training takes with `shots` images per class; 0: OPTIM.MAX_EPOCH."""
+        return 0
 
     @property
     def per_class(self) -> bool:

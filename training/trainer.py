@@ -4,9 +4,10 @@ A trainer names its config node, its `Method` and the directory of its checkpoin
 about devices, precision and checkpoints is here and nowhere else.
 """
 
+import math
 import os
 from contextlib import AbstractContextManager
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +40,8 @@ class CLIPTrainer(TrainerX):
     alias: str = ""  # another name of the node
     model_name: str = ""  # the directory of its checkpoints; empty if nothing is learned
     needs_task = False  # whether the logits depend on TASK
+    views = 1  # of an image in a training batch; more are stacked in front (views, N, 3, H, W)
+    learns_classes = False  # True: it answers for the classes of training alone
     needs_layers = True  # False: image and text features are enough, of any backbone of open_clip
     _features_of_test: list[Tensor | None] | None = None  # of the test that runs, once known
 
@@ -66,8 +69,10 @@ class CLIPTrainer(TrainerX):
 
     @property
     def template(self) -> str:
-        """The template of the prompts: the method's own, or the dataset's."""
-        return self.settings.template or template_of(self.dm.dataset, self.cfg)
+        """The dataset's template; the method's own where that alone is used."""
+        if self.settings.needs_template:
+            return template_of(self.dm.dataset, self.cfg)
+        return self.settings.template
 
     def check_cfg(self, cfg: CfgNode) -> None:
         check_config(cfg, type(self))
@@ -98,13 +103,38 @@ class CLIPTrainer(TrainerX):
         learner = self.method.learner
         print(f"Learner: {count_num_param(learner):,} trainable parameters")
         self.optim = build_optimizer(learner, self.cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self._set_budget()
+        self.sched = self.build_schedule()
         self.register_model(self.model_name, learner, self.optim, self.sched)
         self.step = self.plain_step
         if self.cfg.TRAIN.COMPILE:
             from training.compiled import CompiledStep  # late: the compiler is slow to import
 
             self.step = CompiledStep(self.plain_step, learner, self.precision.computed)
+
+    def _set_budget(self) -> None:
+        """Let a budget of steps decide how many epochs there are."""
+        batches = len(self.train_loader_x)
+        budget = self.settings.step_budget(self.cfg.DATASET.NUM_SHOTS)
+        if (budget or self.moves_rate_per_step) and not hasattr(self, "max_steps"):
+            raise ValueError(
+                f"{type(self).__name__} counts steps, and the engine that is installed counts "
+                "epochs alone: train with this project's own (pip install ./packages/dassl)"
+            )
+        if budget:
+            self.max_steps = budget
+            self.max_epoch = math.ceil(budget / batches)
+        self.total_steps = budget or self.max_epoch * batches
+
+    def build_schedule(self) -> Any:
+        """The schedule of the learning rate, by epoch or by step."""
+        if not self.moves_rate_per_step:
+            return build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        return build_lr_scheduler(self.optim, self.cfg.OPTIM, steps=self.total_steps)
+
+    @property
+    def moves_rate_per_step(self) -> bool:
+        return bool(self.cfg.OPTIM.LR_SCHEDULER == "cosine_per_step")
 
     @property
     def precision(self) -> Precision:
@@ -120,16 +150,14 @@ class CLIPTrainer(TrainerX):
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         images, labels = self.parse_batch_train(batch)
         terms, logits = self.step(images, labels)
-        loss = reduce(
-            torch.add, terms.values()
-        )  # the engine looks at what is returned, term by term
         self.optim.zero_grad()
-        self.scaler.scale(loss).backward()
+        loss = self.method.backward(terms, self.scaler.scale)
         self.scaler.step(self.optim)
         self.scaler.update()
-        if self.batch_idx + 1 == self.num_batches:
+        if self.moves_rate_per_step or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         accuracy = compute_accuracy(logits, labels)[0]
+        # the engine looks at what is returned, term by term
         named = {name: term.detach() for name, term in terms.items()}
         return {"loss": loss.detach(), "acc": accuracy, **named}
 
@@ -140,6 +168,8 @@ class CLIPTrainer(TrainerX):
             return self.method.losses(outputs, labels), self.method.training_logits(outputs)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        if self.views > 1:
+            batch = {**batch, "img": torch.stack(batch["img"])}
         return self._images_and_labels(batch)
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -169,6 +199,11 @@ class CLIPTrainer(TrainerX):
     def infer(self, images: Tensor) -> Tensor:
         """`model_inference` of a batch of a test, in parts that fit the memory."""
         return self._in_parts(self.model_inference, images)
+
+    def frozen_features(self, images: Tensor) -> Tensor:
+        """The frozen CLIP's image features (N, E), float32, not normalized, in parts that fit."""
+        with self.autocast():
+            return self._in_parts(self.clip.encode_image, images).float()
 
     def model_inference(self, images: Tensor) -> Tensor:
         """Logits (N, C) of normalized images (N, 3, H, W) on the trainer's device."""

@@ -72,7 +72,9 @@ class Golden:
     def settings(self) -> MethodSettings:
         node = self.trainer.Method.Settings.config_node()
         node.update(self.options, PREC="fp32")
-        return self.trainer.Method.Settings.of(CfgNode({"TRAINER": {"X": node}}), "X")
+        source = {"NAME": self.meta.get("dataset", ""), "TEMPLATE": ""}
+        cfg = CfgNode({"TRAINER": {"X": node}, "DATASET": source})
+        return self.trainer.Method.Settings.of(cfg, "X")
 
     def method(self) -> Method:
         """The method of the file, as the published code left its parameters."""

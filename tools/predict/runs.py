@@ -55,7 +55,7 @@ def read_run(
         cfg.DATASET.ROOT = root
     trainer = _trainer(cfg.TRAINER.NAME)
     check_code(of_training(folder), described(plugins), cfg.TRAINER.NAME, folder)
-    has_own = trainer.settings_of(cfg).template is not None
+    has_own = not trainer.settings_of(cfg).needs_template
     if (folder / CLASSES).is_file():
         own, template = _read_classes(folder / CLASSES)
     elif classes is not None:

@@ -14,6 +14,8 @@ def test_default_equals_the_golden_dump():
     assert cfg.TRAIN.pop("CHECKPOINT_EVERY") == "10m"  # ours
     assert cfg.INPUT.pop("EXIF_ORIENTATION") == "ignore"  # ours
     assert cfg.INPUT.pop("RESIZE") == "shortest"
+    assert cfg.OPTIM.pop("ADAM_EPS") == 1e-8
+    assert cfg.OPTIM.pop("LR_MIN") == 0
     assert cfg.dump() == GOLDEN.read_text()
 
 

@@ -117,12 +117,14 @@ def _optim() -> CfgNode:
     node.RMSPROP_ALPHA = 0.99
     node.ADAM_BETA1 = 0.9
     node.ADAM_BETA2 = 0.999
+    node.ADAM_EPS = 1e-8
     node.STAGED_LR = False  # True: NEW_LAYERS get LR, all others LR * BASE_LR_MULT
     node.NEW_LAYERS = ()
     node.BASE_LR_MULT = 0.1
     node.LR_SCHEDULER = "single_step"
     node.STEPSIZE = (-1,)  # single_step: period; multi_step: epochs. Below 1: MAX_EPOCH
     node.GAMMA = 0.1
+    node.LR_MIN = 0.0  # cosine_per_step: the rate behind the last step
     node.MAX_EPOCH = 10
     node.WARMUP_EPOCH = -1  # below 1: no warm-up
     node.WARMUP_TYPE = "linear"  # or constant

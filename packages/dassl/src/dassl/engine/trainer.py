@@ -110,6 +110,7 @@ class TrainerBase:
         start_epoch, max_epoch: the run goes from one up to, not including, the other.
         epoch, batch_idx: the current ones, counted from 0.
         num_batches: batches in the current epoch.
+        max_steps: where the run ends, within the last epoch if need be; 0: with `max_epoch`.
         output_dir: where files go.
     """
 
@@ -126,7 +127,7 @@ class TrainerBase:
         self._checkpointer = Checkpointer()
         self._hooks: list[Hook] = [GradientAveraging(), self._finite_check, ProgressLog()]
         self.start_epoch = self.epoch = self.max_epoch = 0
-        self.num_batches = self.batch_idx = 0
+        self.num_batches = self.batch_idx = self.max_steps = 0
         self.output_dir = ""
 
     # The loop
@@ -616,11 +617,15 @@ class TrainerX(SimpleTrainer):
         super().train()
 
     def run_epoch(self) -> None:
-        """Go once through `train_loader_x`."""
+        """Go once through `train_loader_x`, or as far as `max_steps`."""
         self.set_model_mode("train")
-        self.num_batches = len(self.train_loader_x)
+        self.num_batches = whole = len(self.train_loader_x)
+        if self.max_steps:
+            self.num_batches = min(whole, self.max_steps - self.epoch * whole)
         with BatchSharding(self.train_loader_x).active():
             for number, batch in self._checkpointer.batches(self, self.train_loader_x):
+                if number == self.num_batches:
+                    break
                 self.batch_idx = number
                 self.call_hooks("before_batch")
                 summary = self.forward_backward(batch)

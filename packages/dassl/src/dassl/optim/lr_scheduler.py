@@ -1,7 +1,7 @@
-"""Learning rates by epoch.
+"""Learning rates by epoch, or by step.
 
-A rate is a function of the base rate and the epoch alone, so that a schedule's state is two
-plain values and can be put back at any time, onto any optimizer.
+A rate is a function of the base rate and the epoch (or step) alone, so that a schedule's state is
+two plain values and can be put back at any time, onto any optimizer.
 """
 
 import math
@@ -26,7 +26,8 @@ __all__ = [
     "torch",
 ]
 
-AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
+PER_STEP = "cosine_per_step"
+AVAI_SCHEDS = ["single_step", "multi_step", "cosine", PER_STEP]
 AVAI_WARMUPS = ["constant", "linear"]
 
 Rate = Callable[[float, int], float]  # base rate, epoch (from 0) -> rate
@@ -82,14 +83,22 @@ class EpochSchedule:
             group["lr"] = rate
 
 
-def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> EpochSchedule:
+def build_lr_scheduler(
+    optimizer: Optimizer, optim_cfg: CfgNode, steps: int | None = None
+) -> EpochSchedule:
     """Build the schedule `optim_cfg.LR_SCHEDULER`, after a warm-up if WARMUP_EPOCH is above 0.
+
+    Args:
+        steps: how many the run takes, of a trainer that calls the schedule's `step` after each;
+            for cosine_per_step, the cosine from LR to LR_MIN over all of them.
 
     Raises:
         ValueError: an unknown schedule or warm-up, or steps that make no sense.
     """
     name = optim_cfg.LR_SCHEDULER
     check_availability(name, AVAI_SCHEDS, what="schedule (OPTIM.LR_SCHEDULER)")
+    if name == PER_STEP:
+        return EpochSchedule(optimizer, cosine_per_step(_counted(steps, optim_cfg), optim_cfg))
     factor = _cosine(optim_cfg.MAX_EPOCH) if name == "cosine" else _steps(optim_cfg)
     return EpochSchedule(optimizer, _warmed_up(factor, optim_cfg))
 
@@ -104,6 +113,30 @@ def _cosine(max_epoch: int) -> Callable[[int], float]:
         return (1 + math.cos(math.pi * epoch / max_epoch)) / before
 
     return factor
+
+
+def cosine_per_step(steps: int, optim_cfg: CfgNode) -> Rate:
+    """Return the rate in step t: LR_MIN + (base - LR_MIN) (1 + cos(pi t / steps)) / 2."""
+    low = optim_cfg.LR_MIN
+
+    def rate(base: float, step: int) -> float:
+        return low + (base - low) * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
+
+    return rate
+
+
+def _counted(steps: int | None, optim_cfg: CfgNode) -> int:
+    if steps is None:
+        raise ValueError(
+            f"OPTIM.LR_SCHEDULER is {PER_STEP}, but this trainer moves its rate once an epoch: "
+            "set it to cosine"
+        )
+    if optim_cfg.WARMUP_EPOCH > 0:
+        raise ValueError(
+            f"OPTIM.LR_SCHEDULER {PER_STEP} has no warm-up, but OPTIM.WARMUP_EPOCH is "
+            f"{optim_cfg.WARMUP_EPOCH}: set it to 0"
+        )
+    return steps
 
 
 def _steps(optim_cfg: CfgNode) -> Callable[[int], float]:

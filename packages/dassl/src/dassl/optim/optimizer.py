@@ -18,7 +18,7 @@ ParamGroups = list[dict[str, Any]]
 
 
 def _adam(groups: ParamGroups, cfg: CfgNode, **extra: Any) -> Optimizer:
-    return Adam(groups, betas=(cfg.ADAM_BETA1, cfg.ADAM_BETA2), **_common(cfg), **extra)
+    return Adam(groups, **_moments(cfg), **_common(cfg), **extra)
 
 
 def _amsgrad(groups: ParamGroups, cfg: CfgNode) -> Optimizer:
@@ -26,12 +26,12 @@ def _amsgrad(groups: ParamGroups, cfg: CfgNode) -> Optimizer:
 
 
 def _adamw(groups: ParamGroups, cfg: CfgNode) -> Optimizer:
-    return AdamW(groups, betas=(cfg.ADAM_BETA1, cfg.ADAM_BETA2), **_common(cfg))
+    return AdamW(groups, **_moments(cfg), **_common(cfg))
 
 
 def _radam(groups: ParamGroups, cfg: CfgNode) -> Optimizer:
-    betas = (cfg.ADAM_BETA1, cfg.ADAM_BETA2)
-    return torch.optim.RAdam(groups, betas=betas, decoupled_weight_decay=True, **_common(cfg))
+    extra = {"decoupled_weight_decay": True, **_moments(cfg)}
+    return torch.optim.RAdam(groups, **_common(cfg), **extra)
 
 
 def _sgd(groups: ParamGroups, cfg: CfgNode) -> Optimizer:
@@ -46,6 +46,11 @@ def _sgd(groups: ParamGroups, cfg: CfgNode) -> Optimizer:
 
 def _rmsprop(groups: ParamGroups, cfg: CfgNode) -> Optimizer:
     return RMSprop(groups, momentum=cfg.MOMENTUM, alpha=cfg.RMSPROP_ALPHA, **_common(cfg))
+
+
+def _moments(cfg: CfgNode) -> dict[str, Any]:
+    eps = cfg.get("ADAM_EPS", 1e-8)  # a plugin's own node may be without
+    return {"betas": (cfg.ADAM_BETA1, cfg.ADAM_BETA2), "eps": eps}
 
 
 def _common(cfg: CfgNode) -> dict[str, Any]:

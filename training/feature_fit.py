@@ -1,0 +1,96 @@
+"""Methods that are fitted to image features of the frozen CLIP: no epochs, no optimizer of Dassl's.
+
+Every image is read once (or once a view), its feature kept, and the method is fitted to all of them
+at once. To the engine that is one epoch.
+"""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dassl.data.data_manager import build_data_loader
+from dassl.data.transforms import build_transform
+from dassl.utils import count_num_param, set_random_seed
+from training.class_bound import ClassBoundMethod
+from training.trainer import CLIPTrainer
+
+
+class Features(NamedTuple):
+    """Image features of the frozen CLIP, in float32."""
+
+    f: Tensor  # (N, E), not normalized
+    labels: Tensor  # (N)
+
+
+@torch.no_grad()
+def image_features(trainer: CLIPTrainer, items: Sequence[Any], view: int | None = None) -> Features:
+    """Features of a list of images, in its order, as they are for a test; with a `view`, of that
+    number of random views as in training, which is the same in every run of one seed."""
+    cfg = trainer.cfg
+    loader = build_data_loader(
+        cfg,
+        sampler_type="SequentialSampler",
+        data_source=items,
+        batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
+        tfm=build_transform(cfg, is_train=view is not None),
+        is_train=False,
+    )
+    if view is not None:
+        _seed(loader, Random(f"{cfg.SEED} {view}").getrandbits(62))
+    features, labels = [], []
+    for batch in loader:
+        images, label = trainer.parse_batch_test(batch)
+        features.append(trainer.frozen_features(images))
+        labels.append(label)
+    return Features(torch.cat(features), torch.cat(labels))
+
+
+def _seed(loader: Any, seed: int) -> None:
+    """Let the loader's random views come from a seed."""
+    try:
+        from dassl.data.seeding import set_loader_seed
+
+        set_loader_seed(loader, seed)
+    except ImportError:  # upstream's engine draws from the global generators
+        set_random_seed(seed % 2**32)
+
+
+class FeatureFitMethod(ClassBoundMethod):
+    """A method with `fit` in place of losses."""
+
+    views: int | None = None  # how many random views of a training image; None: as in a test
+
+    def fit(self, train: Sequence[Features], val: Features | None) -> None:
+        """Set the learner by the features of the training images, view by view, and of the
+        validation images, if there are any."""
+        raise NotImplementedError
+
+
+class FeatureFit(CLIPTrainer):
+    """Trains by one call of its method's `fit`."""
+
+    Method: type[FeatureFitMethod]
+    method: Any
+    needs_layers = False
+    learns_classes = True
+
+    def _register_learner(self) -> None:
+        learner = self.method.learner
+        print(f"Learner: {count_num_param(learner):,} trainable parameters")
+        self.max_epoch = 1
+        self.register_model(self.model_name, learner)
+
+    def run_epoch(self) -> None:
+        """Compute the features, and fit."""
+        self.set_model_mode("eval")
+        self.num_batches = 1
+        data, views = self.dm.dataset, self.method.views
+        numbers = [None] if views is None else range(views)
+        what = "" if views is None else f", {views} views of each"
+        print(f"Image features of {len(data.train_x)} training images{what}")
+        train = [image_features(self, data.train_x, view) for view in numbers]
+        val = image_features(self, data.val) if data.val else None
+        self.method.fit(train, val)
