@@ -19,6 +19,13 @@ from training.published import State, published
 from training.settings import MethodSettings
 
 FOLDER = Path(__file__).parents[1] / "golden"
+NAMES = {
+    "CLIP-LoRA": "CLIPLoRA",
+    "2SFS (twostage)": "TwoStage",
+    "Tip-Adapter, Tip-Adapter-F": "TipAdapterF",
+    "LP++ (LinearProbe_P2)": "LPPlusPlus",
+}
+BATTERY = ("mmrl", "baselines")  # files that all tests of test_golden.py fit
 LOGITS, REST = 1e-4, 1e-5  # tolerances
 
 
@@ -59,8 +66,9 @@ class Golden:
 
     @property
     def trainer(self) -> Any:
-        """The class of the trainer that the file says."""
-        return TRAINER_REGISTRY.get(self.meta["trainer"])
+        """The class of the trainer that the file says, by its registered or its published name."""
+        name = self.meta["trainer"]
+        return TRAINER_REGISTRY.get(NAMES.get(name, name))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -90,9 +98,10 @@ class Golden:
 
 @cache
 def golden_names() -> list[str]:
-    """Every golden file that holds a method's parameters."""
+    """Every golden file of the battery that holds a method's parameters."""
     default_config()  # registers the trainers
-    names = sorted(str(file.relative_to(FOLDER)) for file in FOLDER.glob("*/*.npz"))
+    files = [file for folder in BATTERY for file in (FOLDER / folder).glob("*.npz")]
+    names = sorted(str(file.relative_to(FOLDER)) for file in files)
     return [name for name in names if Golden(name).group("param")]
 
 
@@ -101,7 +110,7 @@ def assert_close(ours: Tensor, theirs: Tensor, tolerance: float, name: str = "")
     assert (ours - theirs).abs().max() <= tolerance, name
 
 
-def total_loss(method: Method, golden: Golden) -> Tensor:
-    """The loss of a training forward on the golden batch."""
+def loss_and_gradients(method: Method, golden: Golden) -> Tensor:
+    """The loss of a training forward on the golden batch; its gradients are added."""
     outputs = method(golden["in/images"])
-    return sum(method.losses(outputs, golden["in/labels"]).values())
+    return method.backward(method.losses(outputs, golden["in/labels"]), lambda loss: loss)

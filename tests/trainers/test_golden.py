@@ -13,7 +13,7 @@ from tests.helpers.golden_files import (
     assert_close,
     clip,
     golden_names,
-    total_loss,
+    loss_and_gradients,
 )
 from trainers.zsclip import ZeroshotMethod, ZeroshotSettings
 from training.learned_context import MOST_WORDS, Context
@@ -46,7 +46,7 @@ def test_outputs_and_loss(case):
     golden, method = case
     outputs = method(golden["in/images"])
     assert_close(method.training_logits(outputs), fused(golden, "out"), LOGITS)
-    assert_close(total_loss(method, golden), golden["out/loss"], REST)
+    assert_close(loss_and_gradients(method, golden), golden["out/loss"], REST)
 
 
 def test_token_ids(case):
@@ -62,7 +62,7 @@ def test_token_ids(case):
 def test_gradients(case):
     """Every gradient of the loss, and no other, is in the file."""
     golden, method = case
-    total_loss(method, golden).backward()
+    loss_and_gradients(method, golden)
     theirs = golden.ours("grad")
     ours = {name: p.grad for name, p in method.learner.named_parameters()}
     assert ours.keys() == theirs.keys()
@@ -78,9 +78,7 @@ def test_six_steps_and_the_evaluation_after_them(case):
         with torch.inference_mode():
             method.classify(images, method.text_features(), seen=True)
         optimizer.zero_grad()
-        loss = total_loss(method, golden)
-        assert_close(loss, expected, REST)
-        loss.backward()
+        assert_close(loss_and_gradients(method, golden), expected, REST)
         optimizer.step()
     state = method.learner.state_dict()
     for name, value in golden.ours("after6").items():
