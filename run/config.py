@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from yacs.config import CfgNode
 
 from common.config_files import config_layers, read_config
+from common.method_names import find
 from common.punctuation import instead
 from common.safe_yaml import Plain, read_as_written, read_yaml
 from dassl.config import clean_cfg, get_cfg_default
@@ -105,10 +106,13 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
 
     cfg = default_config(args.plugin, args.plugin_path)
     if args.trainer:  # before its keys are missed
+        args.trainer = find(args.trainer, TRAINER_REGISTRY.registered_names()) or args.trainer
         check_registered(TRAINER_REGISTRY, args.trainer, "trainer (--trainer)")
-    command = command_settings(args)
-    of_dataset, of_trainer = map(file_settings, (args.dataset_config_file, args.config_file))
-    said = {s.key: s.value for s in (*of_dataset, *of_trainer, *command)}
+    given = [*map(file_settings, (args.dataset_config_file, args.config_file))]
+    given.append(command_settings(args))
+    said = {s.key: s.value for settings in given for s in settings}
+    trainer = str(said.get("TRAINER.NAME", cfg.TRAINER.NAME))
+    of_dataset, of_trainer, command = ([_by_own_key(s, trainer) for s in each] for each in given)
     table = table_settings(
         Path(args.config_file).parent / "per_dataset.yaml" if args.config_file else None,
         str(said.get("TASK", cfg.TASK)),
@@ -126,6 +130,15 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
         )
     cfg.freeze()
     return cfg, notes
+
+
+def _by_own_key(setting: Setting, trainer: str) -> Setting:
+    """A key of the published code of a trainer as the key of its own node here."""
+    cls = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY else None
+    room, _, name = setting.key.rpartition(".")
+    table = getattr(cls, "published_keys", {})
+    own = table.get(setting.key) or table.get(f"{room}.*", "").replace("*", name)
+    return setting._replace(key=f"TRAINER.{cls.node}.{own}") if cls and own else setting
 
 
 def file_settings(file: str | Path) -> list[Setting]:

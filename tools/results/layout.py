@@ -46,6 +46,8 @@ _METHODS = {
     "mmrlplus": "MMRL++",
     "mmrlpp": "MMRL++",
     "multimodaladapter": "MMA",
+    "twostage": "2SFS",
+    "lpplusplus": "LP++",
 }
 
 Told = Mapping[str, Any]  # dataset, trainer, shots, classes as the run's own files name them

@@ -27,7 +27,7 @@ from tools.sweep.driver import run_here, run_on_slurm
 from tools.sweep.executors import environments
 from tools.sweep.plan import check_plan
 from tools.sweep.process import train_command
-from tools.sweep.protocols import PARTS, PROTOCOLS, REPO, Request, Run, expand
+from tools.sweep.protocols import PARTS, PROTOCOLS, REPO, Request, Run, expand, left_out
 from tools.sweep.status import failures, plan_table, status_table
 from tools.sweep.store import DONE, FAILED, RunStore
 from tools.sweep.worker import Worker, run_in_foreground
@@ -127,7 +127,10 @@ def main(argv: list[str] | None = None) -> int:
 def sweep(args: argparse.Namespace) -> int:
     """Expand a protocol and compute what is not finished."""
     _check_flags(args)
-    runs = expand(_request(args))
+    request = _request(args)
+    runs = expand(request)
+    if note := left_out(request):
+        print(note, file=sys.stderr)
     store = RunStore(args.output.absolute())
     if args.commands:
         print("\n".join(shlex.join(train_command(run.arguments)) for run in runs))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from common.method_names import find, plain
+
 REPO = Path(__file__).parents[2]
 CONFIGS = REPO / "configs"
 PROTOCOLS = ("base2new", "few_shot", "cross_dataset")
@@ -28,6 +30,8 @@ PUBLISHED = {
     "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
 }
 COOP_IMAGENET = "vit_b16_ep50_ctxv1"
+# They answer for the classes of training alone: no new classes, no other datasets.
+CLASS_BOUND = ("LPPlusPlus", "LinearProbe", "TaskRes", "TipAdapter", "TipAdapterF")
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,59}")
 DECIDED = {  # config keys that the directories of the runs state, and what sets them
     "SEED": "--seeds",
@@ -117,6 +121,19 @@ def expand(request: Request) -> list[Run]:
     return [run if run.after in found else run._replace(after=None) for run in found.values()]
 
 
+def left_out(request: Request) -> str:
+    """What a sweep does not run for methods that answer for their training classes alone."""
+    asked = map(trainer_named, _every(request.methods, known_methods()))
+    bound = dict.fromkeys(method for method in asked if method in CLASS_BOUND)
+    what = {"base2new": "new classes", "cross_dataset": "datasets with other classes"}
+    if not bound or request.protocol not in what:
+        return ""
+    return (
+        f"Left out: tests of {', '.join(bound)} on {what[request.protocol]}: learned by example, "
+        "they know the classes of training alone"
+    )
+
+
 def _check_options(request: Request) -> None:
     for key in request.options[::2]:
         if key in DECIDED:
@@ -140,12 +157,13 @@ def known_methods() -> list[str]:
 
 def trainer_named(name: str) -> str:
     """A method from the name of its trainer or of its directory in scripts/; else ValueError."""
-    known = {method.lower(): method for method in known_methods()} | {"zsclip": "ZeroshotCLIP"}
-    asked = name.lower().replace("_", "")
-    if asked in known:
-        return known[asked]
+    if found := find(name, known_methods()):
+        return found
+    known = {plain(method): method for method in known_methods()}
     allowed = ", ".join(known_methods())
-    raise ValueError(f"unknown method '{name}'{_hint(asked, known)}; methods: {allowed}, or all")
+    raise ValueError(
+        f"unknown method '{name}'{_hint(plain(name), known)}; methods: {allowed}, or all"
+    )
 
 
 def _dataset(name: str) -> Dataset:
@@ -236,6 +254,8 @@ def _base2new(request: Request, method: str) -> Iterator[Run]:
                 common = (method, cfg, dataset, seed, shots, "TASK", "B2N", half)
                 train = _run(request, "base2new/train_base", *common, "base")
                 yield train
+                if method in CLASS_BOUND:
+                    continue
                 yield _run(request, "base2new/test_new", *common, "new", trained=train)
 
 
@@ -250,6 +270,9 @@ def _few_shot(request: Request, method: str) -> Iterator[Run]:
 def _cross_dataset(request: Request, method: str) -> Iterator[Run]:
     cfg = request.cfg or variant(method, "_cross_datasets")
     source, targets = _dataset(request.source), _datasets(request, (*TARGETS, *VARIANTS))
+    if method in CLASS_BOUND:
+        same = VARIANTS if source.name == "imagenet" else ()
+        targets = [target for target in targets if target.name in same]
     for shots in request.shots or (16,):
         for seed in request.seeds:
             common = (seed, shots, "TASK", "CD")
