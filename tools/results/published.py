@@ -2,12 +2,13 @@
 
 A line of published.csv is one of a published table, in percent: method, protocol, shots, metric
 (base, new, hm, acc), the average and each dataset, and where it was read, for most a later paper's
-comparison. Of MMRL and MMRL++ there are besides the rows rerun-AMP and rerun-FP32: others ran the
-public code with three seeds, in mixed and in full precision. MMRL++ has only these: no table of its
-paper was at hand. Reruns and paper are within a point of each other everywhere except on EuroSAT's
-new classes (see EUROSAT). Some published numbers do not add up, and stand here as published: the
-average of MMA's new classes, 76.80, is not the mean of its eleven numbers, 76.94, and the HMs of
-MMA on UCF101 and of MMRL on DTD are not those of the base and new beside them.
+comparison. `NAME(rerun-X)` is what others got from the public code: of MMRL and MMRL++ rerun-AMP
+and rerun-FP32, with three seeds, in mixed and in full precision. MMRL++ has only reruns: no table
+of its paper was at hand. Reruns and paper are within a point of each other everywhere except on
+EuroSAT's new classes (see EUROSAT). The cells of rerun-ReBaPL on ImageNet look wrong: they and the
+averages over them are left out. Some published numbers do not add up, and stand here as published:
+the average of MMA's new classes, 76.80, is not the mean of its eleven numbers, 76.94, and the HMs
+of MMA on UCF101, of MMRL on DTD and of GDA's average are not those of the base and new beside them.
 """
 
 from collections.abc import Sequence

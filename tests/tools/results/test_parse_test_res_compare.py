@@ -117,7 +117,8 @@ def test_a_tree_without_the_reference_says_so(tree, capsys):
 
 
 def test_the_published_table_is_consistent():
-    odd = {("MMA", "ucf101"), ("MMRL", "dtd")}  # printed so: not the HM of what is beside it
+    # printed so: not the HM of what is beside it
+    odd = {("MMA", "ucf101"), ("MMRL", "dtd"), ("GDA", "average")}
     for key, found in table().items():
         assert 0 < found.value < 100
         if key[-1] == "hm" and (key[0], key[2]) not in odd:
