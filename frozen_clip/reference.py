@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from frozen_clip.edits import Edits
@@ -219,29 +218,3 @@ class PlainVision(VisionTower):
             return VisionTokens(edited, None)
         with torch.no_grad():
             return VisionTokens(edited, vision(self.model, images, {})[:, :1])
-
-
-def features(
-    model: Any, images: Tensor, edits: Edits, k: int, projection: Tensor
-) -> tuple[Tensor, Tensor]:
-    """f and f_r of MMRL and MMRL++; each (N, E), normalized."""
-    rows = vision(model, images, edits)
-    f = F.normalize(rows[:, 0] @ model.visual.proj, dim=-1)
-    return f, F.normalize(rows[:, 1 : 1 + k].mean(dim=1) @ projection, dim=-1)
-
-
-def mmrl_loss(method: Any, images: Tensor, labels: Tensor) -> Tensor:
-    """The loss of an `MMRLMethod` or `MMRLPlusMethod`, written out."""
-    model, learner, ids_CL = method.clip.clip, method.learner, method.prompts.ids_CL
-    k = len(learner.rep_tokens)
-    text_edits = method.edits(learner.text_aligner(learner.rep_tokens), method.clip.text)
-    vision_edits = method.edits(learner.vision_aligner(learner.rep_tokens), method.clip.vision)
-    w = F.normalize(text(model, ids_CL, text_edits, inserted=k), dim=-1)
-    f, f_r = features(model, images, vision_edits, k, method.rep_projection())
-    with torch.no_grad():
-        f0 = F.normalize(vision(model, images, {})[:, 0] @ model.visual.proj, dim=-1)
-    alpha, reg_weight = method.settings.alpha, method.settings.reg_weight
-    loss = alpha * F.cross_entropy(100 * f @ w.T, labels)
-    loss = loss + (1 - alpha) * F.cross_entropy(100 * f_r @ w.T, labels)
-    loss = loss + reg_weight * (1 - F.cosine_similarity(f, f0).mean())
-    return loss + reg_weight * (1 - F.cosine_similarity(w, method.w0).mean())

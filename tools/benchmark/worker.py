@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,25 +17,25 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, reference
 from frozen_clip.weights.load import cast_matmul_weights
-from trainers import mmrl, mmrl_plus
+from run.config import default_config, merge_file
+from tools.sweep.protocols import CONFIGS, variant
 from training.compiled import CompiledStep
+from training.method import Method
+from training.settings import MethodSettings
 
 VIT_B16 = (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)  # arguments of clip.model.CLIP
-METHODS = {
-    "MMRL": (mmrl.MMRLMethod, mmrl.MMRLSettings()),
-    "MMRLPlus": (mmrl_plus.MMRLPlusMethod, mmrl_plus.MMRLPlusSettings(beta=0.9)),
-}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # How many words a class name has, roughly as in ImageNet's list.
 WORDS_PER_NAME = (0.35, 0.40, 0.17, 0.06, 0.02)
-Loss = Callable[[Tensor, Tensor], Tensor]
+Step = Callable[[Tensor, Tensor], Tensor]
 
 
 class Case(NamedTuple):
     side: str  # 'ours', 'compiled' (ours with TRAIN.COMPILE) or 'plain'
-    method: str  # 'MMRL' or 'MMRLPlus'
+    method: str  # a trainer's name
     precision: str  # 'fp32', or autocast: 'bf16', 'fp16'
     classes: int
     batch: int
@@ -73,16 +72,29 @@ def class_names(count: int) -> list[str]:
     ]
 
 
-def build_method(case: Case) -> mmrl.MMRLMethod:
+def settings_of(trainer: str) -> MethodSettings:
+    """A method's settings as its authors' config for ViT-B/16 has them."""
+    file = CONFIGS / "trainers" / trainer / f"{variant(trainer)}.yaml"
+    cfg = default_config()
+    merge_file(cfg, file)
+    return TRAINER_REGISTRY.get(trainer).settings_of(cfg)
+
+
+def views_of(trainer: str) -> int:
+    return TRAINER_REGISTRY.get(trainer).views
+
+
+def build_method(case: Case) -> Method:
     """The method around a random CLIP of ViT-B/16's size; the same for both sides."""
     from clip.model import CLIP
 
+    settings, cls = settings_of(case.method), TRAINER_REGISTRY.get(case.method).Method
+    kind = reference.PlainCLIP if case.side == "plain" else FrozenCLIP
     torch.manual_seed(0)
-    clip = FrozenCLIP(CLIP(*VIT_B16).to(case.device), "random ViT-B/16")
+    clip = kind(CLIP(*VIT_B16).to(case.device), "random ViT-B/16")
     if case.side != "plain" and case.precision != "fp32":  # as `frozen_clip.load` does
         cast_matmul_weights(clip.clip, DTYPES[case.precision])
     names = class_names(case.classes)
-    cls, settings = METHODS[case.method]
     torch.manual_seed(1)
     with autocast(case):
         return cls(settings, clip, names, "a photo of a {}.").to(case.device)
@@ -122,15 +134,16 @@ def measure(case: Case) -> Measured:
     generator = torch.Generator().manual_seed(2)
     images = torch.randn(case.batch, 3, 224, 224, generator=generator).to(case.device)
     labels = torch.randint(case.classes, (case.batch,), generator=generator).to(case.device)
+    if views_of(case.method) > 1:
+        images = torch.stack([images, images.flip(-1)])
     optimizer = torch.optim.AdamW(method.learner.parameters(), lr=1e-3, weight_decay=5e-4)
-    loss_of = training_loss(case, method)
+    take_step = step_of(case, method)
     memory = Memory(case.device)
     seconds, loss, gradient = [], 0.0, 0.0
     for step in range(case.steps + 1):  # the first warms up
         start = clock(case.device)
         optimizer.zero_grad()
-        value = loss_of(images, labels)
-        value.backward()
+        value = take_step(images, labels)
         if step == 0:
             loss, gradient = value.item(), total_norm(method)
         optimizer.step()
@@ -138,7 +151,7 @@ def measure(case: Case) -> Measured:
     step_time = torch.tensor(seconds[1:]).median().item()
     evaluation = images_per_second(case, method)
     peak = memory.peak()
-    floor = 0.0 if case.side == "plain" else floor_of(case, loss_of, images, labels)
+    floor = 0.0 if case.side == "plain" else floor_of(case, take_step, images, labels)
     return Measured(step_time, evaluation, peak, loss, gradient, floor)
 
 
@@ -147,30 +160,24 @@ def autocast(case: Case) -> AbstractContextManager[None]:
     return torch.autocast(case.device, DTYPES[case.precision], enabled=enabled)
 
 
-def training_loss(case: Case, method: mmrl.MMRLMethod) -> Loss:
-    """The side's way from images and labels to the loss."""
+def step_of(case: Case, method: Method) -> Step:
+    """The step of a side: from images and labels to the loss, the gradients left behind."""
 
     def terms(images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         with autocast(case):
             outputs = method(images)
             return method.losses(outputs, labels), method.training_logits(outputs)
 
-    def plainly(images: Tensor, labels: Tensor) -> Tensor:
-        with autocast(case):
-            return reference.mmrl_loss(method, images, labels)
-
-    if case.side == "plain":
-        return plainly
-    step = terms
+    forward = terms
     if case.side == "compiled":
-        step = CompiledStep(terms, method.learner, DTYPES[case.precision])
-    return lambda images, labels: reduce(torch.add, step(images, labels)[0].values())
+        forward = CompiledStep(terms, method.learner, DTYPES[case.precision])
+    return lambda images, labels: method.backward(forward(images, labels)[0], lambda loss: loss)
 
 
-def floor_of(case: Case, loss_of: Loss, images: Tensor, labels: Tensor, size: int = 4096) -> float:
+def floor_of(case: Case, step: Step, images: Tensor, labels: Tensor, size: int = 4096) -> float:
     """Seconds of a step's matmuls, as torch counts them, at the speed of one large matmul."""
     with FlopCounterMode(display=False) as counter:
-        loss_of(images, labels).backward()
+        step(images, labels)
     a = torch.randn(size, size, device=case.device, dtype=DTYPES[case.precision])
     seconds = []
     for _ in range(4):
@@ -180,26 +187,23 @@ def floor_of(case: Case, loss_of: Loss, images: Tensor, labels: Tensor, size: in
     return counter.get_total_flops() / (2 * size**3) * min(seconds)
 
 
-def total_norm(method: mmrl.MMRLMethod) -> float:
-    return torch.stack([p.grad.norm() for p in method.learner.parameters()]).norm().item()
+def total_norm(method: Method) -> float:
+    found = [p.grad.norm() for p in method.learner.parameters() if p.grad is not None]
+    return torch.stack(found).norm().item()
 
 
 @torch.inference_mode()
-def images_per_second(case: Case, method: mmrl.MMRLMethod, batch: int = 16) -> float:
-    """Of the image side: both sides compute the text features once per evaluation."""
+def images_per_second(case: Case, method: Method, batch: int = 16) -> float:
+    """Of an evaluation, the text features given: both sides compute these once."""
     images = torch.randn(batch, 3, 224, 224, device=case.device)
-    learner = method.learner
-    edits = method.edits(learner.vision_aligner(learner.rep_tokens), method.clip.vision)
-    k = len(learner.rep_tokens)
+    method.eval()
     seconds = []
-    for _ in range(3):
-        start = clock(case.device)
-        with autocast(case):
-            if case.side == "plain":
-                reference.features(method.clip.clip, images, edits, k, method.rep_projection())
-            else:
-                method.image_features(images)
-        seconds.append(clock(case.device) - start)
+    with autocast(case):
+        w = method.text_features()
+        for _ in range(3):
+            start = clock(case.device)
+            method.classify(images, w, seen=True)
+            seconds.append(clock(case.device) - start)
     return batch / min(seconds)
 
 
