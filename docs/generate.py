@@ -7,11 +7,15 @@ are read from there; the API reference has one page per package, with all its pu
 """
 
 import ast
-import re
+import sys
 from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO))
+
+from tools.method_docs import all_facts  # noqa: E402
+
 PAGES = {  # of the site: the file whose text it is
     "index.md": "README.md",
     "contributing.md": "CONTRIBUTING.md",
@@ -36,36 +40,15 @@ def docstring(file: Path) -> str:
     return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
 
 
-def trainer_names(file: Path) -> list[str]:
-    """The classes of a module that a decorator registers."""
-    classes = [c for c in ast.parse(file.read_text()).body if isinstance(c, ast.ClassDef)]
-    return [c.name for c in classes if c.decorator_list and "dataclass" not in decorators(c)]
-
-
-def decorators(node: ast.ClassDef) -> str:
-    return " ".join(ast.unparse(decorator) for decorator in node.decorator_list)
-
-
 def methods_table() -> str:
-    """A row for each file in trainers/, from its docstring, in the order of the papers.
-
-    The first line is `Name: what it does`; the paper is the first `arXiv NUMBER`, after `VENUE
-    YEAR, ` where it was published.
-    """
-    rows = []
-    for file in sorted((REPO / "trainers").glob("[!_]*.py")):
-        title, _, rest = docstring(file).partition("\n")
-        name, _, what = title.partition(": ")
-        paper = re.search(r"(?:([A-Z]\w+ 20\d\d), )?arXiv (\d{4}\.\d{5})", rest)
-        if not paper:
-            raise ValueError(f"{file}: its docstring names no paper, as in 'CVPR 2025, arXiv ..'")
-        venue, number = paper.groups()
-        link = f"[arXiv {number}](https://arxiv.org/abs/{number})"
-        names = ", ".join(f"`{trainer}`" for trainer in trainer_names(file))
-        cells = (name, names, f"{venue}, {link}" if venue else link, what.rstrip("."))
-        rows.append((number, f"| {' | '.join(cells)} |\n"))
+    """A row for each file in trainers/, from its docstring, in the order of the papers."""
     head = "| method | `--trainer` | paper | what it does |\n|---|---|---|---|\n"
-    return head + "".join(row for _, row in sorted(rows))
+    rows = [
+        f"| {facts.name} | {', '.join(map('`{}`'.format, facts.trainers))} | {facts.paper} "
+        f"| {facts.what} |\n"
+        for facts in all_facts()
+    ]
+    return head + "".join(rows)
 
 
 def with_methods(readme: str) -> str:

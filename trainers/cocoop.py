@@ -4,7 +4,8 @@ CVPR 2022, arXiv 2203.05557. What differs from CoOp (`trainers.coop`): a small n
 meta-net, maps an image's feature to one vector that is added to every context word. So each
 image has text features of its own, and B images and C classes are B x C prompts.
 
-Trained: the context, shared by all classes, and the meta-net.
+Trained: the context, shared by all classes, and the meta-net. Unseen classes: the context of the
+image around their names.
 """
 
 import torch

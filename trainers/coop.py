@@ -4,7 +4,8 @@ IJCV 2022, arXiv 2109.01134. The words around a class name are vectors in CLIP's
 word-embedding space and learned by gradient, one context for all classes or one for each
 (CSC). The class name stands behind them, in their middle or in front. Images are CLIP's.
 
-Trained: the context, and nothing else.
+Trained: the context, and nothing else. Unseen classes: the learned context around their names;
+with CSC none can be answered.
 
     K context words, C classes, D width of the text tower, E joint space
 """

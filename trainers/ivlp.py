@@ -6,7 +6,7 @@ the input of each tower and, afresh, before each of its lower layers; the two to
 nothing. With no vision tokens (N_CTX_VISION or PROMPT_DEPTH_VISION 0) the text tower alone is
 prompted; the vision tower alone is VPT (`trainers.vpt`).
 
-Trained: the tokens of both towers.
+Trained: the tokens of both towers. Unseen classes: the learned tokens in front of their names.
 
     K tokens, J prompted layers, D width of a tower, E joint space
     f    feature of an image      w    text feature of a class

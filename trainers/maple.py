@@ -4,7 +4,8 @@ CVPR 2023, arXiv 2210.03117. Learned tokens stand in front of the class name, in
 the text tower and, afresh, before each of its lower layers. A coupling function maps each
 layer's text tokens to tokens of the vision tower, where they stand behind the patches.
 
-Trained: the text tokens and the coupling functions.
+Trained: the text tokens and the coupling functions. Unseen classes: the learned tokens in front of
+their names.
 
     K tokens, J prompted layers, D width of a tower, E joint space
 """

@@ -6,7 +6,8 @@ while the class and end-of-text tokens keep CLIP's general knowledge, held to it
 regularizer. Classes seen in training are answered by both kinds of token, unseen ones by
 the class token alone.
 
-Trained: R, the aligners F_v, F_t (one affine map per edited layer) and P_r.
+Trained: R, the aligners F_v, F_t (one affine map per edited layer) and P_r. Unseen classes: the
+class token's feature alone.
 
     f    class feature of an image       w    text feature of a class
     f_r  representation feature          f0, w0  the same of the frozen CLIP

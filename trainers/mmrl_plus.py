@@ -7,6 +7,9 @@ IJCV 2026, arXiv 2505.10088. What differs from MMRL (`trainers.mmrl`):
 - PRC, progressive representation composition: a later layer's tokens do not replace what
   the layer below made of the earlier ones but are blended with it, with weight beta.
 - The projection of representation features is CLIP's own, frozen, plus a low-rank A B.
+
+Trained: R, and of each aligner W, A_i, B_i, b_i; A and B. Unseen classes: the class token's feature
+alone.
 """
 
 import math

@@ -7,6 +7,8 @@ ICCV 2023, arXiv 2307.06948. The architecture is IVLP's (`trainers.ivlp`). What 
 - the weights of all epochs are averaged under a Gaussian over the epochs, and the average is
   what is saved and tested at the end.
 
+Trained: the tokens of both towers. Unseen classes: the learned tokens in front of their names.
+
     f, w     features of an image and of a class       f0, w0  the same of the frozen CLIP
 """
 

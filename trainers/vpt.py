@@ -4,7 +4,7 @@ ECCV 2022, arXiv 2203.12119, as MaPLe (arXiv 2210.03117) compares with it. What 
 IVLP (`trainers.ivlp`): nothing is learned in the text tower, whose features of the fixed
 prompts are computed once.
 
-Trained: the tokens of the vision tower.
+Trained: the tokens of the vision tower. Unseen classes: the text features of their fixed prompts.
 """
 
 from collections.abc import Sequence

@@ -2,6 +2,8 @@
 
 arXiv 2103.00020. The baseline that every adaptation has to beat: `ZeroshotCLIP` with the data
 set's own template, `ZeroshotCLIP2` with the mean over several.
+
+Trained: nothing. Unseen classes: their templates, as all classes.
 """
 
 from collections.abc import Sequence

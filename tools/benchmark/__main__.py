@@ -22,6 +22,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from common.method_names import find
 from run.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 
 REPO = Path(__file__).parents[2]
@@ -127,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m tools.benchmark", description=__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="MMRL in fp32, up to 100 classes, one round")
-    add("--methods", nargs="+", default=["MMRL", "MMRLPlus"], choices=["MMRL", "MMRLPlus"])
+    add("--methods", nargs="+", default=["MMRL", "MMRLPlus"], help="or all that take steps")
     add("--precisions", nargs="+", default=["fp32", "bf16"], choices=list(TOLERANCE))
     add("--rounds", type=positive, default=2, help="fresh processes per side")
     add("--sizes", nargs="+", type=size, metavar="CLASSESxBATCH", help="only these, such as 100x8")
@@ -150,6 +151,12 @@ def measure_all(args: argparse.Namespace) -> None:
     import torch
 
     from run.machine import device_name
+    from tools.benchmark.worker import with_steps
+
+    known = with_steps()
+    asked = known if "all" in args.methods else [find(name, known) or name for name in args.methods]
+    if unknown := set(asked) - set(known):
+        raise ValueError(f"--methods {', '.join(unknown)}: allowed are {', '.join(known)}, and all")
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and "fp16" in args.precisions:
@@ -158,10 +165,11 @@ def measure_all(args: argparse.Namespace) -> None:
     print(f"{name}, {threads} threads, torch {torch.__version__}")
     sizes = args.sizes or (SIZES[:3] if args.quick else [*SIZES, *OURS_ALONE])
     record = []
-    for method, precision, (classes, batch) in product(args.methods, args.precisions, sizes):
+    for method, precision, (classes, batch) in product(asked, args.precisions, sizes):
         case = {"method": method, "precision": precision, "classes": classes, "batch": batch}
         case |= {"steps": args.steps, "device": device}
-        record.append(case | compare(case, args.rounds, sides_of(case, args.compile)))
+        machine = {"machine": f"{name}, {threads} threads"}
+        record.append(case | machine | compare(case, args.rounds, sides_of(case, args.compile)))
         print("  ".join(row(record[-1])), flush=True)
     if args.json:
         args.json.write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")

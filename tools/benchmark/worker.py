@@ -21,8 +21,9 @@ from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP, reference
 from frozen_clip.weights.load import cast_matmul_weights
 from run.config import default_config, merge_file
-from tools.sweep.protocols import CONFIGS, variant
+from tools.sweep.protocols import CONFIGS, known_methods, variant
 from training.compiled import CompiledStep
+from training.feature_fit import FeatureFit
 from training.method import Method
 from training.settings import MethodSettings
 
@@ -78,6 +79,13 @@ def settings_of(trainer: str) -> MethodSettings:
     cfg = default_config()
     merge_file(cfg, file)
     return TRAINER_REGISTRY.get(trainer).settings_of(cfg)
+
+
+def with_steps() -> list[str]:
+    """The trainers that learn by steps of gradient descent."""
+    default_config()  # registers them
+    known = {name: TRAINER_REGISTRY.get(name) for name in known_methods()}
+    return [n for n, cls in known.items() if cls.model_name and not issubclass(cls, FeatureFit)]
 
 
 def views_of(trainer: str) -> int:
