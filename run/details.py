@@ -32,6 +32,7 @@ def details(recorder: RunRecorder, directory: Path, eval_only: bool) -> dict[str
             "train": train_speed(trainer, spent) if trained else None,
             "test": recorder.results["total"] / recorder.test_seconds,
         },
+        "features_were_stored": getattr(trainer, "features_were_stored", False),
         "resumed_from_epoch": recorder.resumed_from if trained else None,
         "peak_memory_bytes": peak,
         "peak_memory_kind": kind,

@@ -18,6 +18,8 @@ INCIDENTAL = {
     "TEST.PER_CLASS_RESULT",
     "TEST.COMPUTE_CMAT",
     "TEST.NO_TEST",
+    "FEATURES.STORE",  # the numbers are the same
+    "FEATURES.MAX_GB",
 }
 # What runs did whose config.yaml is older than the key.
 EARLIER = {"INPUT.EXIF_ORIENTATION": "ignore"}

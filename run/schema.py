@@ -52,6 +52,7 @@ class Record(Identity, total=False):
     seconds: float
     train_seconds: float | None
     images_per_second: dict[str, float | None]
+    features_were_stored: bool
     resumed_from_epoch: int | None
     peak_memory_bytes: int | None
     peak_memory_kind: str

@@ -90,6 +90,8 @@ ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
         one_of(("SequentialSampler", "RandomSampler")),
         "an evaluation looks at every picture once",
     ),
+    ("FEATURES.STORE", one_of(("auto", "off")), "kept, or computed each time"),
+    ("FEATURES.MAX_GB", number(0, 1e6), "of all files of the store"),
     ("OPTIM.NAME", one_of(AVAI_OPTIMS), "others do not exist"),
     ("OPTIM.LR", RATE, "the step goes down the gradient"),
     ("OPTIM.WEIGHT_DECAY", RATE, "weights shrink by it"),

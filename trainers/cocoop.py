@@ -58,10 +58,9 @@ class CoCoOpMethod(Method):
         w_BCE = normalize(self.clip.text.per_prefix(self.prompts, {0: overwrite(context_BKD)}))
         return cosine_logits(f_BE[:, None], w_BCE, self.clip.scale).squeeze(1)
 
-    def classify(self, images: Tensor, w: None, seen: bool) -> Tensor:
-        f = normalize(self.clip.encode_image(images))
+    def of_features(self, f: Tensor, w: None, seen: bool) -> Tensor:
         at_once = max(1, MOST_PROMPTS // len(self.prompts))
-        return torch.cat([self.logits(f_BE) for f_BE in f.split(at_once)])
+        return torch.cat([self.logits(f_BE) for f_BE in normalize(f).split(at_once)])
 
 
 @TRAINER_REGISTRY.register()

@@ -100,9 +100,8 @@ class CoOpMethod(Method):
         words_RD = words_RD.index_copy(0, self.rows_CK.flatten(), context_CKD.flatten(0, 1))
         return normalize(self.clip.text(self.prompts, suffix_words=words_RD))
 
-    def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
-        f = normalize(self.clip.encode_image(images))
-        return cosine_logits(f, w, self.clip.scale)
+    def of_features(self, f: Tensor, w: Tensor, seen: bool) -> Tensor:
+        return cosine_logits(normalize(f), w, self.clip.scale)
 
 
 @TRAINER_REGISTRY.register()

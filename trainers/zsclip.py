@@ -55,9 +55,8 @@ class ZeroshotMethod(Method):
         features = [normalize(self.clip.encode_text(prompts)) for prompts in self.ensemble()]
         return normalize(torch.stack(features).mean(dim=0))
 
-    def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
-        f = normalize(self.clip.encode_image(images))
-        return cosine_logits(f, w, self.clip.scale)
+    def of_features(self, f: Tensor, w: Tensor, seen: bool) -> Tensor:
+        return cosine_logits(normalize(f), w, self.clip.scale)
 
 
 class EnsembleMethod(ZeroshotMethod):

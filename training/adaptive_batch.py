@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# On a CPU more images at once are not faster (docs/benchmarks.md) and only take memory.
-MOST_ON_CPU = 32
+# On a CPU more images at once are not faster (docs/benchmarks.md) and only take memory. It divides
+# the batches of all published configs (100, 250, 500), so that all compute the same parts.
+MOST_ON_CPU = 25
 
 
 class LargestParts:

@@ -15,6 +15,7 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.utils import count_num_param, set_random_seed
 from training.class_bound import ClassBoundMethod
+from training.stored_features import features_of
 from training.trainer import CLIPTrainer
 
 
@@ -40,12 +41,9 @@ def image_features(trainer: CLIPTrainer, items: Sequence[Any], view: int | None 
     )
     if view is not None:
         _seed(loader, Random(f"{cfg.SEED} {view}").getrandbits(62))
-    features, labels = [], []
-    for batch in loader:
-        images, label = trainer.parse_batch_test(batch)
-        features.append(trainer.frozen_features(images))
-        labels.append(label)
-    return Features(torch.cat(features), torch.cat(labels))
+    f = features_of(trainer, loader, None if view is None else [cfg.SEED, view])
+    labels = torch.tensor([item.label for item in items])
+    return Features(f.to(trainer.device), labels.to(trainer.device))
 
 
 def _seed(loader: Any, seed: int) -> None:

@@ -29,7 +29,8 @@ class Method(nn.Module):
 
     To be given by a method: `Settings` and `Learner`; `text_features()`, constants of the weights
     (C, E), or None where they depend on the image; and `classify(images, w, seen)`, logits (N, C)
-    given those, where `seen` says whether the classes are those of training. One that trains on
+    given those, where `seen` says whether the classes are those of training. A method whose image
+    side is the frozen CLIP has `of_features(f, w, seen)` instead. One that trains on
     more than the cross-entropy of its logits also gives the three methods below it.
 
     settings: what the config says; its own template, if it has one, goes before `template`, which
@@ -63,7 +64,16 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def classify(self, images: Tensor, w: Any, seen: bool) -> Tensor:
+        return self.of_features(self.clip.encode_image(images), w, seen)
+
+    def of_features(self, f: Tensor, w: Any, seen: bool) -> Tensor:
+        """Logits (N, C) of the frozen CLIP's image features (N, E), which are not normalized."""
         raise NotImplementedError
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the frozen CLIP's image features are all that it takes of an image."""
+        return type(self).classify is Method.classify
 
     def forward(self, images: Tensor) -> Any:
         """The outputs of a training step on normalized images (N, 3, H, W)."""

@@ -6,7 +6,7 @@ about devices, precision and checkpoints is here and nowhere else.
 
 import math
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +29,7 @@ from training.method import Method
 from training.precision import Precision
 from training.published import published
 from training.settings import MethodSettings
+from training.stored_features import evaluation_by_features
 from training.templates import template_of
 
 
@@ -43,6 +44,7 @@ class CLIPTrainer(TrainerX):
     views = 1  # of an image in a training batch; more are stacked in front (views, N, 3, H, W)
     learns_classes = False  # True: it answers for the classes of training alone
     needs_layers = True  # False: image and text features are enough, of any backbone of open_clip
+    features_were_stored = False  # whether the last test read image features from the store
     _features_of_test: list[Tensor | None] | None = None  # of the test that runs, once known
 
     @classmethod
@@ -189,12 +191,19 @@ class CLIPTrainer(TrainerX):
     @torch.inference_mode()
     def test(self, split: str | None = None) -> float:
         """Accuracy in percent on 'test' or 'val'; the default is `TEST.SPLIT`."""
-        self._features_of_test = []
+        self._features_of_test, self.features_were_stored = [], False
         try:
-            with self.autocast():
+            with self.autocast(), self._what_is_tested(split or self.cfg.TEST.SPLIT):
                 return super().test(split)
         finally:
             self._features_of_test = None
+
+    def _what_is_tested(self, split: str) -> AbstractContextManager[None]:
+        """Features in place of images where they are enough, and no plugin does it otherwise."""
+        names = ("parse_batch_test", "infer", "model_inference", "frozen_features")
+        if all(getattr(type(self), name) is getattr(CLIPTrainer, name) for name in names):
+            return evaluation_by_features(self, split)
+        return nullcontext()
 
     def infer(self, images: Tensor) -> Tensor:
         """`model_inference` of a batch of a test, in parts that fit the memory."""
@@ -206,9 +215,11 @@ class CLIPTrainer(TrainerX):
             return self._in_parts(self.clip.encode_image, images).float()
 
     def model_inference(self, images: Tensor) -> Tensor:
-        """Logits (N, C) of normalized images (N, 3, H, W) on the trainer's device."""
+        """Logits (N, C) of normalized images (N, 3, H, W), or of the frozen CLIP's features of
+        images (N, E), on the trainer's device."""
+        answer = self.method.of_features if images.dim() == 2 else self.method.classify
         with self.autocast():
-            return self.method.classify(images, self._text_features_once(), self.seen)
+            return answer(images, self._text_features_once(), self.seen)
 
     def _text_features_once(self) -> Tensor | None:
         """The text features; within a test they are computed for its first batch alone."""

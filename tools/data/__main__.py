@@ -1,4 +1,4 @@
-"""`python -m tools.data list | verify | download | toy | weights`; see --help of each."""
+"""`python -m tools.data list | verify | download | toy | features | weights`; see their --help."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     def add(name: str, work: object, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(work=work)
-        if work in (run_list, run_verify, run_download):
+        if work in (run_list, run_verify, run_download, run_features):
             text = "directory of the datasets (default: $DATA, else data; now %(default)s)"
             command.add_argument("--root", type=path, default=default, help=text)
         return command
@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     toy.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     toy.add_argument("--classes", type=positive, default=8)
     toy.add_argument("--train", type=positive, default=20, help="training images a class")
+    kept = add("features", run_features, "image features that runs have kept (FEATURES.STORE)")
+    kept.add_argument("action", choices=("list", "drop"))
+    kept.add_argument("names", nargs="*", metavar="FILE", help="drop these alone (default: all)")
     text = "the CLIPs that MODEL.BACKBONE.NAME knows by name, and which are in the cache"
     add("weights", run_weights, text)
     return top
@@ -116,6 +119,24 @@ def run_toy(args: argparse.Namespace) -> None:
     folders = write_toy(args.root, args.names, classes=args.classes, train=args.train)
     root = shlex.quote(str(args.root))
     print(f"{args.root}: {len(folders)} datasets drawn. Use them: --root {root}")
+
+
+def run_features(args: argparse.Namespace) -> None:
+    from frozen_clip.feature_store import ENDING, FeatureStore, directory_for
+
+    directory = directory_for(args.root if args.root.is_dir() else None)
+    entries = FeatureStore(directory, most=0).entries()
+    named = [entry for entry in entries if not args.names or entry.path.stem in args.names]
+    known = {entry.path.stem for entry in entries}
+    if unknown := set(args.names) - known:
+        raise ValueError(f"{', '.join(unknown)}: {directory} has no such {ENDING} file")
+    for file, size, _, said in named:
+        about = f"{said['dataset']}, {said['images']} images, {said['clip']}, {said['computed']}"
+        view = f", random view {said['view']}" if said.get("view") else ""
+        print(f"  {file.stem} {size / 1e6:8.1f} MB  {about + view if said else 'damaged'}")
+        if args.action == "drop":
+            file.unlink(missing_ok=True)
+    print(f"{directory}: {len(named)} files{' dropped' if args.action == 'drop' else ''}")
 
 
 def run_weights(args: argparse.Namespace) -> None:
