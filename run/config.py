@@ -84,8 +84,9 @@ def _extend(cfg: CfgNode, plugins: Iterable[str] = (), paths: Iterable[str] = ()
     cfg.TASK = ""  # the protocol: B2N, FS or CD
     cfg.TRAIN.COMPILE = False  # True: torch.compile for training steps; on CUDA as graphs
     cfg.INPUT.EXIF_ORIENTATION = "auto"  # apply or ignore; auto: as the class of the dataset says
-    # Where a method reads the frozen CLIP's image features alone: keep them (auto) or not (off).
-    cfg.FEATURES = CfgNode({"STORE": "auto", "MAX_GB": 10.0})  # MAX_GB: the unused longest go
+    # Where a method reads the frozen CLIP's image features alone. STORE: keep them, or off.
+    # MAX_GB: of the store. VIEWS: train on features of so many random views; 0: on images.
+    cfg.FEATURES = CfgNode({"STORE": "auto", "MAX_GB": 10.0, "VIEWS": 0})
     cfg.DETERMINISTIC = False  # True: ask torch for deterministic algorithms
     cfg.MODEL.BACKBONE.ACTIVATION = ""  # of a CLIP that does not say it: quick_gelu or gelu
     cfg.MODEL.BACKBONE.HEADS = []  # likewise: attention heads of the vision and the text tower

@@ -91,6 +91,7 @@ ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
         "an evaluation looks at every picture once",
     ),
     ("FEATURES.STORE", one_of(("auto", "off")), "kept, or computed each time"),
+    ("FEATURES.VIEWS", whole(0, 10**4), "random views of a training image; 0: images"),
     ("FEATURES.MAX_GB", number(0, 1e6), "of all files of the store"),
     ("OPTIM.NAME", one_of(AVAI_OPTIMS), "others do not exist"),
     ("OPTIM.LR", RATE, "the step goes down the gradient"),

@@ -77,6 +77,7 @@ class ZeroshotCLIP(CLIPTrainer):
     node = "ZEROSHOTCLIP"
     Method: type[ZeroshotMethod] = ZeroshotMethod
     needs_layers = False
+    trains_on_batches = False
 
     def train(self) -> None:  # type: ignore[override]
         """There is nothing to train: tests."""

@@ -37,6 +37,7 @@ def check_config(cfg: CfgNode, trainer: Any) -> None:
     check_answerable(cfg, trainer)
     check_task(cfg.TASK, required=trainer.needs_task, trainer=cfg.TRAINER.NAME)
     check_tensors(cfg, trainer.views)
+    check_features(cfg, trainer)
     check_layers(cfg.MODEL.BACKBONE.NAME, trainer)
     check_per_dataset(cfg, trainer)
 
@@ -123,6 +124,16 @@ def check_tensors(cfg: CfgNode, views: int) -> None:
         raise ValueError(
             f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, but {cfg.TRAINER.NAME} "
             f"learns from {learns} of an image: set it to {views}"
+        )
+
+
+def check_features(cfg: CfgNode, trainer: Any) -> None:
+    """ValueError where training is to read image features, and the method takes more."""
+    count = cfg.get("FEATURES", {}).get("VIEWS", 0)
+    if count and not (trainer.Method.reads_features() and trainer.trains_on_batches):
+        raise ValueError(
+            f"FEATURES.VIEWS is {count}, but {trainer.__name__} does not train on batches of the "
+            "frozen CLIP's image features: leave it 0"
         )
 
 

@@ -74,6 +74,7 @@ class FeatureFit(CLIPTrainer):
     method: Any
     needs_layers = False
     learns_classes = True
+    trains_on_batches = False
 
     def _register_learner(self) -> None:
         learner = self.method.learner

@@ -64,16 +64,21 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def classify(self, images: Tensor, w: Any, seen: bool) -> Tensor:
-        return self.of_features(self.clip.encode_image(images), w, seen)
+        return self.of_features(self.frozen_features(images), w, seen)
+
+    def frozen_features(self, images: Tensor) -> Tensor:
+        """The frozen CLIP's features (N, E), not normalized, of images, or `images` if these are
+        such features already."""
+        return images if images.dim() == 2 else self.clip.encode_image(images)
 
     def of_features(self, f: Tensor, w: Any, seen: bool) -> Tensor:
         """Logits (N, C) of the frozen CLIP's image features (N, E), which are not normalized."""
         raise NotImplementedError
 
-    @property
-    def reads_features(self) -> bool:
+    @classmethod
+    def reads_features(cls) -> bool:
         """Whether the frozen CLIP's image features are all that it takes of an image."""
-        return type(self).classify is Method.classify
+        return cls.classify is Method.classify
 
     def forward(self, images: Tensor) -> Any:
         """The outputs of a training step on normalized images (N, 3, H, W)."""

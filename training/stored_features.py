@@ -25,16 +25,34 @@ GB = 10**9
 
 
 class FeatureDataset(DatasetWrapper):
-    """A list of images as a loader hands it out, with features (E) under `img`."""
+    """A list of images as a loader hands it out, with features (E) under `img`.
 
-    def __init__(self, features: Tensor, cfg: CfgNode, items: Any, **_: Any):
+    views: the features (N, E) of each view; epoch: by turns, they are those of the epochs
+    """
+
+    def __init__(self, views: list[Tensor], cfg: CfgNode, items: Any):
         super().__init__(cfg, items)
-        self.features = features
+        self.views, self.epoch = views, 0
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
-        item = self.data_source[idx]
+        item, features = self.data_source[idx], self.views[self.epoch % len(self.views)]
         told = {"label": item.label, "domain": item.domain, "impath": item.impath}
-        return {"img": self.features[idx], "index": int(idx), **told}
+        return {"img": features[idx], "index": int(idx), **told}
+
+
+def feature_loader(cfg: CfgNode, views: list[Tensor], items: Any, **how: Any) -> Any:
+    """A loader of features; it draws nothing from the global generators."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.DATALOADER.K_TRANSFORMS = 1
+    with torch.random.fork_rng(devices=[]):
+        return build_data_loader(
+            cfg,
+            data_source=items,
+            dataset_wrapper=lambda cfg, items, **_: FeatureDataset(views, cfg, items),
+            **how,
+        )
 
 
 def features_of(trainer: Any, loader: Any, view: list[Any] | None = None) -> Tensor:
@@ -71,29 +89,35 @@ def evaluation_by_features(trainer: Any, split: str) -> Iterator[None]:
     """Let a test of a split read features in place of images, where that gives the same numbers."""
     name = "val_loader" if split == "val" and trainer.val_loader is not None else "test_loader"
     loader = getattr(trainer, name)
-    if not (trainer.method.reads_features and _store(trainer) and describe(trainer, loader)):
+    if not (trainer.method.reads_features() and _store(trainer) and describe(trainer, loader)):
         yield
         return
-    cfg = trainer.cfg.clone()
-    cfg.defrost()
-    cfg.DATALOADER.NUM_WORKERS = 0
-    features = features_of(trainer, loader)
-    items = loader.dataset.data_source
-    setattr(
-        trainer,
-        name,
-        build_data_loader(
-            cfg,
-            data_source=items,
-            batch_size=loader.batch_size,
-            is_train=False,
-            dataset_wrapper=lambda *given, **more: FeatureDataset(features, *given),
-        ),
-    )
+    items, how = loader.dataset.data_source, {"batch_size": loader.batch_size, "is_train": False}
+    views = [features_of(trainer, loader)]
+    setattr(trainer, name, feature_loader(trainer.cfg, views, items, **how))
     try:
         yield
     finally:
         setattr(trainer, name, loader)
+
+
+def train_by_features(trainer: Any, count: int) -> None:
+    """Let training read features of `count` random views of each image, one view an epoch by turns.
+
+    They are the same in every run of one seed. As many views as epochs are what training on images
+    draws, with other random numbers; fewer are another, cheaper protocol.
+    """
+    from dassl.data.seeding import loader_seed, set_loader_seed  # ours alone
+    from training.feature_fit import image_features
+
+    node, items = trainer.cfg.DATALOADER.TRAIN_X, trainer.dm.dataset.train_x
+    print(f"Image features of {len(items)} training images, {count} views of each")
+    views = [image_features(trainer, items, view).f.cpu() for view in range(count)]
+    how = {"sampler_type": node.SAMPLER, "batch_size": node.BATCH_SIZE, "is_train": True}
+    how |= {"n_domain": node.N_DOMAIN, "n_ins": node.N_INS}
+    loader = feature_loader(trainer.cfg, views, items, **how)
+    set_loader_seed(loader, loader_seed(trainer.train_loader_x))
+    trainer.train_loader_x = loader
 
 
 def describe(trainer: Any, loader: Any, view: list[Any] | None = None) -> dict[str, Any] | None:

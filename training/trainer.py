@@ -29,7 +29,7 @@ from training.method import Method
 from training.precision import Precision
 from training.published import published
 from training.settings import MethodSettings
-from training.stored_features import evaluation_by_features
+from training.stored_features import FeatureDataset, evaluation_by_features, train_by_features
 from training.templates import template_of
 
 
@@ -43,6 +43,7 @@ class CLIPTrainer(TrainerX):
     needs_task = False  # whether the logits depend on TASK
     views = 1  # of an image in a training batch; more are stacked in front (views, N, 3, H, W)
     learns_classes = False  # True: it answers for the classes of training alone
+    trains_on_batches = True  # False: it is fitted to all images at once, or not at all
     needs_layers = True  # False: image and text features are enough, of any backbone of open_clip
     features_were_stored = False  # whether the last test read image features from the store
     _features_of_test: list[Tensor | None] | None = None  # of the test that runs, once known
@@ -149,6 +150,18 @@ class CLIPTrainer(TrainerX):
 
     # Training
 
+    def before_train(self) -> None:
+        super().before_train()
+        views = self.cfg.get("FEATURES", {}).get("VIEWS", 0)  # another train.py has none
+        if views and self.start_epoch < self.max_epoch:
+            train_by_features(self, views)
+
+    def before_epoch(self) -> None:
+        super().before_epoch()
+        dataset = getattr(self.train_loader_x, "dataset", None)
+        if isinstance(dataset, FeatureDataset):
+            dataset.epoch = self.epoch
+
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         images, labels = self.parse_batch_train(batch)
         terms, logits = self.step(images, labels)
@@ -217,9 +230,8 @@ class CLIPTrainer(TrainerX):
     def model_inference(self, images: Tensor) -> Tensor:
         """Logits (N, C) of normalized images (N, 3, H, W), or of the frozen CLIP's features of
         images (N, E), on the trainer's device."""
-        answer = self.method.of_features if images.dim() == 2 else self.method.classify
         with self.autocast():
-            return answer(images, self._text_features_once(), self.seen)
+            return self.method.classify(images, self._text_features_once(), self.seen)
 
     def _text_features_once(self) -> Tensor | None:
         """The text features; within a test they are computed for its first batch alone."""

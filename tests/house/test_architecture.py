@@ -80,7 +80,7 @@ ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
 
 # Imported where they are called, with a way around them.
 OURS_ALONE = {
-    "dassl.data.seeding": {"set_loader_seed"},
+    "dassl.data.seeding": {"loader_seed", "set_loader_seed"},
     "dassl.utils.stopping": {"stop_if_requested"},
 }
 

@@ -8,7 +8,7 @@ import torch
 
 import train
 from frozen_clip.feature_store import ENDING, FeatureStore, directory_for
-from tests.helpers.toy_run import SAVE, build, command, write_clips, write_pictures
+from tests.helpers.toy_run import SAVE, build, command, state_of, write_clips, write_pictures
 from training import stored_features
 
 
@@ -83,7 +83,7 @@ def test_methods_share_what_the_images_and_clip_determine(own_toy, tmp_path):
         trainer = build(command(own_toy, "CoOp", tmp_path / "c", opts=opts))
         trainer.test()
         assert not trainer.features_were_stored and len(files(own_toy)) == before + 1
-    assert not build(command(own_toy, "MMRL", tmp_path / "d")).method.reads_features
+    assert not build(command(own_toy, "MMRL", tmp_path / "d")).method.reads_features()
 
 
 def test_a_changed_image_is_computed_again(own_toy, tmp_path):
@@ -166,3 +166,41 @@ def test_what_is_kept_is_listed_and_dropped(own_toy, tmp_path, capsys):
     assert "has no such" in capsys.readouterr().err and file.exists()
     assert main(["features", "drop", file.stem, "--root", str(own_toy)]) == 0
     assert not file.exists()
+
+
+PLAIN = ("INPUT.TRANSFORMS", "['normalize']", "DATALOADER.NUM_WORKERS", "0")
+
+
+def test_training_on_features_equals_training_on_images(own_toy, tmp_path):
+    """Where all views are alike; the order of images is that of training on images."""
+    on_images = build(command(own_toy, "CoOp", tmp_path / "a", opts=PLAIN))
+    on_images.train()
+    opts = (*PLAIN, "FEATURES.VIEWS", "2")
+    on_features = build(command(own_toy, "CoOp", tmp_path / "b", opts=opts))
+    on_features.train()
+    for name, value in state_of(on_images).items():
+        assert (value - state_of(on_features)[name]).abs().max() < 1e-6
+
+
+def test_views_come_by_turns_and_are_computed_once(own_toy, tmp_path, decoded):
+    opts = ("FEATURES.VIEWS", "2", "OPTIM.MAX_EPOCH", "3")
+    states = []
+    for run in ("a", "b"):
+        trainer = build(command(own_toy, "CoOp", tmp_path / run, opts=opts))
+        trainer.train()
+        states.append(state_of(trainer)["context"])
+        assert len(decoded) == 2 * 6 + 9
+        views = trainer.train_loader_x.dataset.views
+        assert len(views) == 2 and not torch.allclose(*views)
+        assert trainer.train_loader_x.dataset.epoch == 2
+    assert torch.equal(*states)
+    more = ("OPTIM.MAX_EPOCH", "5")
+    resumed = build(command(own_toy, "CoOp", tmp_path / "a", opts=(*opts, *more)))
+    resumed.train()
+    assert resumed.start_epoch == 3
+
+
+@pytest.mark.parametrize("name", ["MMRL", "ZeroshotCLIP"])
+def test_methods_that_take_more_of_an_image_refuse(name, own_toy, tmp_path):
+    with pytest.raises(ValueError, match=r"FEATURES.VIEWS is 2, but .* leave it 0"):
+        build(command(own_toy, name, tmp_path, opts=("FEATURES.VIEWS", "2")))
