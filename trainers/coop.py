@@ -40,7 +40,9 @@ class LearnedWords(ContextSettings):
 
 
 @dataclass(frozen=True)
-class CoOpSettings(LearnedWords):
+class PlacedWords(ContextSettings):
+    """The keys of methods whose context may be each class's own, or behind its name."""
+
     csc: bool = key(False, YES_NO, "a context of its own for each class", fixed=True)
     class_token_position: str = key(
         "end", one_of(POSITIONS), "where the class name is in the context", fixed=True
@@ -57,10 +59,15 @@ class CoOpSettings(LearnedWords):
         return {"end": count, "middle": count // 2, "front": 0}[self.class_token_position]
 
 
+@dataclass(frozen=True)
+class CoOpSettings(PlacedWords, LearnedWords):
+    pass
+
+
 class ContextLearner(nn.Module):
     """Everything CoOp trains: the context (K, D), or (C, K, D) if each class has its own."""
 
-    def __init__(self, settings: LearnedWords, clip: FrozenCLIP, classes: int | None = None):
+    def __init__(self, settings: ContextSettings, clip: FrozenCLIP, classes: int | None = None):
         super().__init__()
         context = settings.context
         if classes is None:
@@ -77,8 +84,9 @@ class CoOpMethod(Method):
     name, or where each class has its own, they are the rows `rows_CK` of the prompts' suffixes.
     """
 
-    Settings, Learner = CoOpSettings, ContextLearner
-    settings: CoOpSettings
+    Settings: type[PlacedWords] = CoOpSettings
+    Learner = ContextLearner
+    settings: PlacedWords
     rows_CK: Tensor | None
 
     def prepare(self, classnames: Sequence[str]) -> None:

@@ -48,8 +48,8 @@ class Method(nn.Module):
         super().__init__()
         settings.check(clip)
         self.settings, self.clip = settings, clip
-        self.classnames, self.template = list(classnames), template
-        self.prompts = clip.prompts(classnames, settings.template or template)
+        self.classnames, self.template = list(classnames), settings.sentence(template)
+        self.prompts = clip.prompts(classnames, settings.template or self.template)
         self.learner = self.build_learner(len(classnames))
         self.prepare(classnames)
 

@@ -5,9 +5,10 @@ keys that a checkpoint must agree with, and `docs/settings.md`.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, Self
+from keyword import iskeyword
+from typing import Any, ClassVar, NamedTuple, Self
 
 from yacs.config import CfgNode
 
@@ -98,7 +99,8 @@ class Key(NamedTuple):
 
 
 def key(default: Any, allowed: Allowed, meaning: str, fixed: bool = False) -> Any:
-    """A field of `MethodSettings` that is a config key, by its name in capitals."""
+    """A field of `MethodSettings` that is a config key, by its name in capitals; the field of
+    LAMBDA is `lambda_`, since Python keeps the word."""
     return field(default=default, metadata={"key": (allowed, meaning, fixed)})
 
 
@@ -117,19 +119,21 @@ class MethodSettings:
         DATASET.TEMPLATE says the template
     """
 
+    sentences: ClassVar[Mapping[str, str]] = {}  # by dataset: the method's, where it has others
+
     node: str = field(default="", kw_only=True)
     dataset: str = field(default="", kw_only=True)
     prec: str = precision("fp16")
 
     def __post_init__(self) -> None:
         for each in self.config_keys():
-            value = getattr(self, each.name.lower())
+            value = getattr(self, _field(each.name))
             check_value(self.key(each.name), value, each.allowed, each.meaning)
 
     @classmethod
     def config_keys(cls) -> list[Key]:
         own = (f for f in fields(cls) if "key" in f.metadata)
-        return [Key(f.name.upper(), f.default, *f.metadata["key"]) for f in own]
+        return [Key(f.name.rstrip("_").upper(), f.default, *f.metadata["key"]) for f in own]
 
     @classmethod
     def config_node(cls) -> CfgNode:
@@ -146,7 +150,7 @@ class MethodSettings:
                 f"{cls.__name__} a `node` of its own"
             )
         values = {
-            each.name.lower(): _frozen(cfg.TRAINER[node][each.name]) for each in cls.config_keys()
+            _field(each.name): _frozen(cfg.TRAINER[node][each.name]) for each in cls.config_keys()
         }
         source = cfg.get("DATASET", {})
         dataset = "" if source.get("TEMPLATE") else source.get("NAME", "")
@@ -166,6 +170,10 @@ class MethodSettings:
         """Whether the dataset's template is used."""
         return self.template is None
 
+    def sentence(self, template: str) -> str:
+        """The sentence around class names: `template`, which is the dataset's, or the method's."""
+        return self.sentences.get(self.dataset, template)
+
     def step_budget(self, shots: int) -> int:
         """How many steps training takes with `shots` images per class; 0: OPTIM.MAX_EPOCH."""
         return 0
@@ -177,6 +185,11 @@ class MethodSettings:
 
     def check(self, clip: FrozenCLIP) -> None:
         """ValueError where the settings do not fit this CLIP."""
+
+
+def _field(key: str) -> str:
+    name = key.lower()
+    return f"{name}_" if iskeyword(name) else name
 
 
 def _frozen(value: Any) -> Any:

@@ -72,9 +72,10 @@ class CLIPTrainer(TrainerX):
 
     @property
     def template(self) -> str:
-        """The dataset's template; the method's own where that alone is used."""
+        """The dataset's template, or the method's sentence for it; the method's own template
+        where that alone is used."""
         if self.settings.needs_template:
-            return template_of(self.dm.dataset, self.cfg)
+            return self.settings.sentence(template_of(self.dm.dataset, self.cfg))
         return self.settings.template
 
     def check_cfg(self, cfg: CfgNode) -> None:

@@ -78,6 +78,7 @@ def options(golden: Golden) -> tuple[str, ...]:
 def golden_trainer(golden: Golden, toy, clip_file: Path, output: Path, *more: str):
     """The trainer of a golden file's config and classes, its learner as it starts."""
     opts = ("MODEL.BACKBONE.NAME", str(clip_file), "USE_CUDA", "False", *options(golden), *more)
+    opts += ("DATASET.TEMPLATE", golden.meta.get("template", ""))
     trainer = build(command(toy, golden.meta["trainer"], output, opts=opts))
     trainer.lab2cname = dict(enumerate(golden.meta["classnames"]))
     how = trainer.settings, trainer.clip, trainer.classnames, trainer.template

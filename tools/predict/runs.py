@@ -16,6 +16,7 @@ from run.flat import EARLIER
 from run.identity import check_code, of_training
 from run.plugins import check_registered, described
 from run.record import CLASSES
+from training.settings import MethodSettings
 from training.templates import template_of
 from training.trainer import CLIPTrainer
 
@@ -55,13 +56,14 @@ def read_run(
         cfg.DATASET.ROOT = root
     trainer = _trainer(cfg.TRAINER.NAME)
     check_code(of_training(folder), described(plugins), cfg.TRAINER.NAME, folder)
-    has_own = not trainer.settings_of(cfg).needs_template
+    settings = trainer.settings_of(cfg)
+    has_own = not settings.needs_template
     if (folder / CLASSES).is_file():
         own, template = _read_classes(folder / CLASSES)
     elif classes is not None:
         own, template = classes, cfg.DATASET.TEMPLATE or None
     else:
-        own, template = _from_data(folder, cfg, has_own)
+        own, template = _from_data(folder, cfg, settings)
     return Run(folder, cfg, trainer, classes or own, None if has_own else template, has_own)
 
 
@@ -91,12 +93,16 @@ def _read_classes(file: Path) -> tuple[list[str], str | None]:
     return names, template
 
 
-def _from_data(folder: Path, cfg: CfgNode, has_own: bool) -> tuple[list[str], str | None]:
+def _from_data(
+    folder: Path, cfg: CfgNode, settings: MethodSettings
+) -> tuple[list[str], str | None]:
     """Names and sentence as the data set has them, for runs that did not write them down."""
     try:
         dataset = build_dataset(cfg)
         names = [name for _, name in sorted(dataset.lab2cname.items())]
-        return names, None if has_own else template_of(dataset, cfg)
+        if not settings.needs_template:
+            return names, None
+        return names, settings.sentence(template_of(dataset, cfg))
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{folder} has no {CLASSES}, in which newer runs keep the class names, and they "
