@@ -125,7 +125,7 @@ class ProGradMethod(CoOpMethod):
         self.register_buffer("w0", w0, persistent=False)
 
     def forward(self, images: Tensor) -> Outputs:
-        f, w = normalize(self.clip.encode_image(images)), self.text_features()
+        f, w = normalize(self.frozen_features(images)), self.text_features()
         logits, logits0 = (cosine_logits(f, each, self.clip.scale) for each in (w, self.w0))
         return Outputs(logits, logits0)
 
