@@ -73,13 +73,13 @@ class CoPromptMethod(MaPLeMethod):
 
     Settings = CoPromptSettings
     settings: CoPromptSettings
-    number: Tensor  # which of the sentences is the teacher: a tensor, so that compiled steps see it
+    number: Tensor  # (1), which of the sentences is the teacher: compiled steps read it afresh
 
     def build_learner(self, classes: int) -> AdaptedPrompts:
         return AdaptedPrompts(self.settings, self.clip)
 
     def prepare(self, classnames: Sequence[str]) -> None:
-        self.register_buffer("number", torch.zeros((), dtype=torch.long), persistent=False)
+        self.register_buffer("number", torch.zeros(1, dtype=torch.long), persistent=False)
 
     @cached_property
     def sentence_features(self) -> Tensor:
@@ -106,7 +106,7 @@ class CoPromptMethod(MaPLeMethod):
         view, second = images
         f, w = self.image_features(view), self.text_features()
         f0 = normalize(self.clip.encode_image(second))
-        e = self.sentence_features[self.number]
+        e = self.sentence_features.index_select(0, self.number)[0]
         return Outputs(cosine_logits(f, w, self.clip.scale), f, w, f0, e)
 
     def losses(self, outputs: Outputs, labels: Tensor) -> dict[str, Tensor]:
