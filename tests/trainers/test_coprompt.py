@@ -122,6 +122,7 @@ def test_a_resumed_run_draws_the_sentences_that_it_would_have_drawn(toy, tmp_pat
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_a_compiled_step_takes_the_sentence_that_was_drawn(toy, tmp_path, monkeypatch):
     """The traced graph without code generation, which takes long."""
     eager = functools.partial(torch.compile, backend="aot_eager")
