@@ -145,6 +145,16 @@ def check_places(args: argparse.Namespace, cfg: "CfgNode", output: Path) -> None
     check_output(output)
     if not args.eval_only:
         check_resume(cfg)
+        check_training(cfg)
+
+
+def check_training(cfg: "CfgNode") -> None:
+    """Let the trainer say what it lacks for training before anything is written or printed."""
+    from dassl.engine import TRAINER_REGISTRY
+
+    check = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "check_training", None)
+    if check:  # those built on ours
+        check(cfg)
 
 
 def check_data(cfg: "CfgNode") -> None:

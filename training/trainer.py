@@ -81,6 +81,10 @@ class CLIPTrainer(TrainerX):
     def check_cfg(self, cfg: CfgNode) -> None:
         check_config(cfg, type(self))
 
+    @classmethod
+    def check_training(cls, cfg: CfgNode) -> None:
+        """ValueError or OSError for what training needs and a test does not, without data."""
+
     # Building
 
     def build_data_loader(self) -> None:

@@ -81,7 +81,8 @@ def golden_trainer(golden: Golden, toy, clip_file: Path, output: Path, *more: st
     opts += ("DATASET.TEMPLATE", golden.meta.get("template", ""))
     trainer = build(command(toy, golden.meta["trainer"], output, opts=opts))
     trainer.lab2cname = dict(enumerate(golden.meta["classnames"]))
-    how = trainer.settings, trainer.clip, trainer.classnames, trainer.template
+    template = golden.meta.get("template", trainer.template)
+    how = trainer.settings, trainer.clip, trainer.classnames, template
     trainer.method = build_method(trainer.Method, *how, trainer.precision)
     return trainer
 
