@@ -53,12 +53,8 @@ class CLIPAdapterMethod(Method):
         """w0 (C, E), normalized."""
         return self.w0
 
-    def image_features(self, images: Tensor) -> Tensor:
-        """f (N, E), normalized."""
-        return normalize(self.learner(self.clip.encode_image(images).float()))
-
-    def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
-        return cosine_logits(self.image_features(images), w, self.clip.scale)
+    def of_features(self, f: Tensor, w: Tensor, seen: bool) -> Tensor:
+        return cosine_logits(normalize(self.learner(f.float())), w, self.clip.scale)
 
 
 @TRAINER_REGISTRY.register()
