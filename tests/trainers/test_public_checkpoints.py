@@ -1,5 +1,6 @@
 """Runs of the methods' published code: the whole of CLIP, with the learner somewhere in it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,9 @@ def golden_trainer(golden: Golden, toy, clip_file: Path, output: Path, *more: st
     opts = ("MODEL.BACKBONE.NAME", str(clip_file), "USE_CUDA", "False", *options(golden), *more)
     trainer = build(command(toy, golden.meta["trainer"], output, opts=opts))
     trainer.lab2cname = dict(enumerate(golden.meta["classnames"]))
-    how = trainer.settings, trainer.clip, trainer.classnames, trainer.template
+    trainer.settings = replace(trainer.settings, dataset=golden.meta.get("dataset", ""))
+    template = golden.meta.get("template", trainer.template)
+    how = trainer.settings, trainer.clip, trainer.classnames, template
     trainer.method = build_method(trainer.Method, *how, trainer.precision)
     return trainer
 
