@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+import train
 from frozen_clip import reference
 from frozen_clip import prompts as prompting
 from tests.helpers.golden_files import REST, Golden, assert_close, clip, loss_and_gradients
 from tests.helpers.toy_run import build, command
 from tests.trainers.test_public_checkpoints import save_public
-from trainers.tcp import ClassAwarePrompts, TCPMethod, TCPSettings
+from tools.predict import load
+from trainers.tcp import PROMPTS, ClassAwarePrompts, TCPMethod, TCPSettings
 
 GOLDEN = Golden("baselines/tcp_pets.npz")
 
@@ -95,3 +97,14 @@ def test_public_files_of_equal_names_are_told_apart_by_shapes(file, other, toy, 
     trainer = build(command(toy, other, tmp_path / "ours"))
     with pytest.raises(ValueError, match=f"it holds what {golden.meta['trainer']} learns"):
         trainer.load_model(str(run))
+
+
+def test_predict_knows_the_dataset(toy, tmp_path, monkeypatch):
+    """Its sentences are the run's, and not what a DATASET.TEMPLATE would mean."""
+    monkeypatch.setitem(PROMPTS, "ColoredShapes", "X X X X {} shape.")
+    assert train.main(command(toy, "TCP", tmp_path)) == 0
+    classifier = load(tmp_path, cache=False)
+    prompts = prompting.tokenize(["X X X X red circle shape."])
+    assert torch.equal(classifier.method.prompts.ids_CL[:1], prompts)
+    given = load(tmp_path, cache=False, template="a {}.")
+    assert torch.equal(given.method.prompts.ids_CL[:1], prompting.tokenize(["X X X X red circle."]))
