@@ -23,6 +23,7 @@ from dassl.engine import TRAINER_REGISTRY
 State = dict[str, Tensor]
 CLASSNAMES = "classnames"  # in learners that are bound to them (`training.class_bound`)
 CLIP = "CLIP"  # in place of a key: the backbone sets the length of an axis
+CLASSES = "CLASSES"  # likewise: the number of classes does
 
 
 class PublishedTensor(NamedTuple):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import train
-from frozen_clip import reference
 from frozen_clip import prompts as prompting
+from frozen_clip import reference
 from tests.helpers.golden_files import REST, Golden, assert_close, clip, loss_and_gradients
 from tests.helpers.toy_run import build, command
 from tests.trainers.test_public_checkpoints import save_public
