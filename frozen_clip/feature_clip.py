@@ -34,9 +34,11 @@ class FeatureCLIP(Frozen):
         self.image_size = _square(model.visual.image_size, name)
         self.embed_dim = int(origin["embed_dim"])
 
-    def prompts(self, classnames: Sequence[str], template: str) -> Prompts:
-        """One prompt per class, uncut; ValueError as in `frozen_clip.prompts`."""
-        texts = prompting.fill_template(classnames, template)
+    def prompts(
+        self, classnames: Sequence[str], template: str, underscores: bool = False
+    ) -> Prompts:
+        """One prompt per class, uncut; arguments and ValueError as in `frozen_clip.prompts`."""
+        texts = prompting.fill_template(classnames, template, underscores)
         length = self.tokenizer.context_length
         for text in texts:
             prompting.check_count(text, self._count(text), length)

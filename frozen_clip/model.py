@@ -119,9 +119,12 @@ class FrozenCLIP(Frozen):
         """`proj` (D, E): from the vision tower's width to the joint space."""
         return self.vision.visual.proj
 
-    def prompts(self, classnames: Sequence[str], template: str) -> Prompts:
-        """One prompt per class, on this CLIP's device; ValueError as in `frozen_clip.prompts`."""
-        texts = prompting.fill_template(classnames, template)
+    def prompts(
+        self, classnames: Sequence[str], template: str, underscores: bool = False
+    ) -> Prompts:
+        """One prompt per class, on this CLIP's device; arguments and ValueError as in
+        `frozen_clip.prompts`."""
+        texts = prompting.fill_template(classnames, template, underscores)
         ids_CL = prompting.tokenize(texts, self.clip.context_length)
         prompting.warn_of_unknown(ids_CL, classnames, self.known_ids, self.name)
         return prompting.build(ids_CL).to(self.device)

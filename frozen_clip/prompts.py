@@ -49,8 +49,9 @@ class Prompts:
         )
 
 
-def fill_template(classnames: Sequence[str], template: str) -> list[str]:
-    """Fill `template`, which holds `{}` once; '_' in a class name becomes a space.
+def fill_template(classnames: Sequence[str], template: str, underscores: bool = False) -> list[str]:
+    """Fill `template`, which holds `{}` once; '_' in a class name becomes a space, unless
+    `underscores` are to stay.
 
     Raises ValueError for an empty list, an empty name, one with bytes that are no text, or a
     template without `{}`.
@@ -62,7 +63,7 @@ def fill_template(classnames: Sequence[str], template: str) -> list[str]:
             f"template {template!r} must hold '{{}}' once, where the class name goes, "
             "for example 'a photo of a {}.'"
         )
-    names = [name.replace("_", " ").strip() for name in classnames]
+    names = [(n if underscores else n.replace("_", " ")).strip() for n in classnames]
     if not all(names):
         position = names.index("")
         raise ValueError(

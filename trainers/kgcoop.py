@@ -29,7 +29,7 @@ WORDS = "a photo of a"
 
 @dataclass(frozen=True)
 class KgCoOpSettings(PlacedWords):
-    sentences: ClassVar = {"DescribableTextures": "a photo of a {}, a type of texture."}
+    own_templates: ClassVar = {"DescribableTextures": "a photo of a {}, a type of texture."}
 
     class_token_position: str = key(
         "end", one_of(("end",)), "behind the context; the published code ignores the key"

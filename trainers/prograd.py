@@ -53,7 +53,7 @@ class LastWords(Context):
 class ProGradSettings(PlacedWords):
     """words: those of the sentence in front of the class name, once it is known"""
 
-    sentences: ClassVar = {
+    own_templates: ClassVar = {
         "DescribableTextures": "a texture of {}.",
         "FGVCAircraft": "a type of aircraft, a photo of a {}.",
         "Food101": "a type of food, a photo of {}.",
@@ -116,7 +116,7 @@ class ProGradMethod(CoOpMethod):
         classnames: Sequence[str],
         template: str = "{}",
     ):
-        words = settings.sentence(template).partition("{}")[0].strip()
+        words = settings.template_for(template).partition("{}")[0].strip()
         super().__init__(replace(settings, words=words), clip, classnames, template)
 
     def prepare(self, classnames: Sequence[str]) -> None:

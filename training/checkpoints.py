@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from dassl.utils import load_checkpoint
 from frozen_clip.finite import check_finite
 from training.method import Method
-from training.published import CLIP, Published, trainers_of
+from training.published import CLASSES, CLIP, Published, trainers_of
 from training.settings import MethodSettings
 
 BEST = "model-best.pth.tar"  # of the epoch that was best on the validation images
@@ -147,8 +147,9 @@ def load_learner(
 
 def _keys_of_axes(method: Method, published: Published) -> dict[str, list[str]]:
     """For each tensor of the learner the config keys that set its shape, as far as known."""
+    words = {CLIP: "MODEL.BACKBONE.NAME", CLASSES: "the list of classes"}
     return {
-        name: ["MODEL.BACKBONE.NAME" if k == CLIP else method.settings.key(k) for k in tensor.axes]
+        name: [words.get(k) or method.settings.key(k) for k in tensor.axes]
         for name, tensor in published.maps[0].tensors.items()
     }
 

@@ -48,7 +48,7 @@ class Method(nn.Module):
         super().__init__()
         settings.check(clip)
         self.settings, self.clip = settings, clip
-        self.classnames, self.template = list(classnames), settings.sentence(template)
+        self.classnames, self.template = list(classnames), settings.template_for(template)
         self.prompts = clip.prompts(classnames, settings.template or self.template)
         self.learner = self.build_learner(len(classnames))
         self.prepare(classnames)

@@ -23,6 +23,7 @@ from dassl.engine import TRAINER_REGISTRY
 State = dict[str, Tensor]
 CLASSNAMES = "classnames"  # in learners that are bound to them (`training.class_bound`)
 CLIP = "CLIP"  # in place of a key: the backbone sets the length of an axis
+CLASSES = "CLASSES"  # likewise: the number of classes does
 
 
 class PublishedTensor(NamedTuple):
@@ -32,6 +33,7 @@ class PublishedTensor(NamedTuple):
     axes: tuple[str, ...] = ()
     first: str = ""
     start: int = 0
+    narrows: int = 0
 
     def names(self) -> Iterator[str]:
         """The one name, or those of layer after layer without end."""
@@ -42,6 +44,15 @@ class PublishedTensor(NamedTuple):
     @property
     def stacked(self) -> bool:
         return "{}" in self.name
+
+    def found_in(self, whole: State) -> list[str]:
+        """Its names in a state; none where `narrows` says that they are of another learner."""
+        names = list(takewhile(whole.__contains__, self.names()))
+        return names if all(self._fits(whole[name]) for name in names) else []
+
+    def _fits(self, tensor: Tensor) -> bool:
+        rows, *columns = tensor.shape or (0,)
+        return not self.narrows or [rows] == [length // self.narrows for length in columns]
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class KeyMap:
         whole = self._whole(state)
         if any(next(tensor.names()) in whole for tensor in self.without):
             return set()
-        found = [list(takewhile(whole.__contains__, t.names())) for t in self.tensors.values()]
+        found = [tensor.found_in(whole) for tensor in self.tensors.values()]
         return {name for names in found for name in names} if all(found) else set()
 
     def is_ours(self, state: State) -> bool:
@@ -73,7 +84,7 @@ class KeyMap:
         """The learner's tensors in a published checkpoint, under the names used here."""
         whole, ours = self._whole(state), {}
         for name, tensor in self.tensors.items():
-            layers = [whole[key] for key in takewhile(whole.__contains__, tensor.names())]
+            layers = [whole[key] for key in tensor.found_in(whole)]
             ours[name] = torch.stack(layers) if tensor.stacked else layers[0]
         return ours
 

@@ -119,7 +119,7 @@ class MethodSettings:
         DATASET.TEMPLATE says the template
     """
 
-    sentences: ClassVar[Mapping[str, str]] = {}  # by dataset: the method's, where it has others
+    own_templates: ClassVar[Mapping[str, str]] = {}  # by dataset: the method's, where it has others
 
     node: str = field(default="", kw_only=True)
     dataset: str = field(default="", kw_only=True)
@@ -170,9 +170,9 @@ class MethodSettings:
         """Whether the dataset's template is used."""
         return self.template is None
 
-    def sentence(self, template: str) -> str:
+    def template_for(self, template: str) -> str:
         """The sentence around class names: `template`, which is the dataset's, or the method's."""
-        return self.sentences.get(self.dataset, template)
+        return self.own_templates.get(self.dataset, template)
 
     def step_budget(self, shots: int) -> int:
         """How many steps training takes with `shots` images per class; 0: OPTIM.MAX_EPOCH."""

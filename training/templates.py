@@ -83,6 +83,9 @@ SELECTED_TEMPLATES = (
     "a photo of the small {}.",
 )
 
+# ImageNet, and its test sets with the same classes or some of them.
+IMAGENETS = ("ImageNet", "ImageNetA", "ImageNetR", "ImageNetSketch", "ImageNetV2")
+
 # For data sets of the benchmark whose class was written elsewhere and has no `template`.
 DATASET_TEMPLATES = {
     "Caltech101": "a photo of a {}.",

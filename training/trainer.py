@@ -75,7 +75,7 @@ class CLIPTrainer(TrainerX):
         """The dataset's template, or the method's sentence for it; the method's own template
         where that alone is used."""
         if self.settings.needs_template:
-            return self.settings.sentence(template_of(self.dm.dataset, self.cfg))
+            return self.settings.template_for(template_of(self.dm.dataset, self.cfg))
         return self.settings.template
 
     def check_cfg(self, cfg: CfgNode) -> None:

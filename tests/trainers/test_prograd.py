@@ -104,7 +104,7 @@ def test_as_computed_without_sharing(csc, position, monkeypatch):
 
 def test_predictions_use_the_words_of_training(toy, tmp_path, monkeypatch):
     sentences = {"ColoredShapes": "a type of shape, a photo of a {}."}
-    monkeypatch.setattr(ProGradSettings, "sentences", sentences)
+    monkeypatch.setattr(ProGradSettings, "own_templates", sentences)
     assert train.main(command(toy, "ProGrad", tmp_path)) == 0
     trainer = build(command(toy, "ProGrad", tmp_path / "again"))
     assert trainer.method.settings.words == "a type of shape, a photo of a"

@@ -44,6 +44,7 @@ def build_classifier(
     given = None if classes is None else check_classes(classes)
     with contextlib.redirect_stdout(io.StringIO()):  # what a training run says does not matter
         found = read_run(Path(run), root, given, plugins, plugin_paths)
+        found = found._replace(template=_template(found, template))
         place = check_device(device)
         cfg = _config_of(found, template, place, precision, backbone, exif_orientation)
         computed = Precision(found.trainer.settings_of(cfg).prec, place)
@@ -70,7 +71,8 @@ def _config_of(
     cfg.USE_CUDA, cfg.DEVICE = device.type == "cuda", str(device)
     cfg.VERBOSE = False
     cfg.TEST.EVALUATOR, cfg.TEST.PER_CLASS_RESULT = "Classification", False
-    cfg.DATASET.TEMPLATE = _template(run, template)
+    if run.has_own_template or template is not None:  # else as in training
+        cfg.DATASET.TEMPLATE = run.template or ""
     if backbone is not None:
         cfg.MODEL.BACKBONE.NAME = backbone
     if exif_orientation not in (None, "apply", "ignore"):
@@ -87,14 +89,14 @@ def _config_of(
     return cfg
 
 
-def _template(run: Run, given: str | None) -> str:
+def _template(run: Run, given: str | None) -> str | None:
     if run.has_own_template:
         if given is not None:
             raise ValueError(
                 f"--template does not apply: the sentence of {run.trainer.__name__} is part of "
                 "what it learned, or of its config"
             )
-        return ""
+        return None
     template = given if given is not None else run.template
     if template is None or template.count("{}") != 1:
         has = "its run does not say it" if template is None else f"{template!r} does not"
@@ -136,7 +138,7 @@ def _untrained(run: Run, clip: FrozenCLIP, precision: Precision, few: bool) -> M
 
     Warns of names that CLIP does not know or cannot tell apart.
     """
-    settings, template = run.trainer.settings_of(run.cfg), run.cfg.DATASET.TEMPLATE
+    settings, template = run.trainer.settings_of(run.cfg), run.template or ""
     cls = run.trainer.Method
     if not few or settings.per_class:
         return build.build_method(cls, settings, clip, run.classes, template, precision)

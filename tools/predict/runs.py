@@ -102,7 +102,7 @@ def _from_data(
         names = [name for _, name in sorted(dataset.lab2cname.items())]
         if not settings.needs_template:
             return names, None
-        return names, settings.sentence(template_of(dataset, cfg))
+        return names, settings.template_for(template_of(dataset, cfg))
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{folder} has no {CLASSES}, in which newer runs keep the class names, and they "

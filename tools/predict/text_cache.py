@@ -43,7 +43,8 @@ class TextCache:
         learner: dict[str, Tensor],
     ):
         digest = hashlib.sha256()
-        facts = [run.classes, cfg.DATASET.TEMPLATE, cfg.DATASET.NAME, cfg.TRAINER.dump()]
+        sentences = [run.template, cfg.DATASET.TEMPLATE, cfg.DATASET.NAME]
+        facts = [run.classes, *sentences, cfg.TRAINER.dump()]
         facts += [clip.origin, run.trainer.__name__, device_name(device), device.type, versions()]
         digest.update(json.dumps(facts).encode())
         tower = {k: t for k, t in clip.clip.state_dict().items() if not k.startswith("visual.")}
