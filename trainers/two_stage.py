@@ -180,6 +180,7 @@ class TwoStage(CLIPTrainer):
     Method = TwoStageMethod
     model_name = "two_stage"
     settings: TwoStageSettings
+    method: Any
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -217,7 +218,7 @@ class TwoStage(CLIPTrainer):
         return super().forward_backward(batch)
 
 
-def check_training(cfg: CfgNode, settings: TwoStageSettings) -> None:
+def check_training(cfg: CfgNode, settings: Any) -> None:
     """ValueError for settings of the engine that do not go with two stages."""
     if cfg.OPTIM.LR_SCHEDULER != "cosine_per_step" or cfg.OPTIM.WARMUP_EPOCH > 0:
         raise ValueError(
