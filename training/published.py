@@ -78,7 +78,7 @@ class KeyMap:
 
     def is_ours(self, state: State) -> bool:
         """Whether these are the learner's tensors under the names used here."""
-        return without_module(state).keys() - {CLASSNAMES} == self.tensors.keys()
+        return without_module(state).keys() - {CLASSNAMES} == self.tensors.keys() - {CLASSNAMES}
 
     def from_published(self, state: State) -> State:
         """The learner's tensors in a published checkpoint, under the names used here."""
@@ -110,7 +110,7 @@ class KeyMap:
 class Published(NamedTuple):
     """What a trainer's YAML file says.
 
-    maps: of the whole learner, and of one that lacks the optional tensors
+    maps: of the whole learner, and of those that lack an optional tensor, or several at once
     directory: that of the published code's checkpoints, where it is another
     """
 
@@ -150,9 +150,10 @@ def _read(file: Path) -> Published:
         for name, entry in tree["tensors"].items()
     }
     maps = [KeyMap(tensors, tree.get("root", ""))]
-    if optional := tree.get("optional"):
-        some = {name: tensor for name, tensor in tensors.items() if name not in optional}
-        maps.append(KeyMap(some, maps[0].root, tuple(tensors[name] for name in optional)))
+    for each in tree.get("optional", ()):
+        absent = each if isinstance(each, list) else [each]
+        some = {name: tensor for name, tensor in tensors.items() if name not in absent}
+        maps.append(KeyMap(some, maps[0].root, tuple(tensors[name] for name in absent)))
     return Published(tuple(maps), tree.get("directory", ""))
 
 

@@ -82,6 +82,10 @@ ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
 OURS_ALONE = {
     "dassl.data.seeding": {"loader_seed", "set_loader_seed"},
     "dassl.utils.stopping": {"stop_if_requested"},
+    "dassl.optim.lr_scheduler": {
+        "EpochSchedule",
+        "cosine_per_step",
+    },  # `_set_budget` refuses others
 }
 
 

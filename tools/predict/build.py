@@ -23,7 +23,7 @@ from training.checkpoints import find_checkpoint, load_learner, read_checkpoint
 from training.checks import check_clip, check_config
 from training.method import Method
 from training.precision import Precision
-from training.published import State, published
+from training.published import CLASSNAMES, State, published
 
 
 def build_classifier(
@@ -121,7 +121,7 @@ def _method(
     w = cache.read() if cached else None
     method = _untrained(run, clip, precision, few=w is not None)
     if path is not None:
-        if not run.trainer.learns_classes:  # those compare names
+        if CLASSNAMES not in state:  # by which classes are found
             _check_number(method, state, path, run)
         load_learner(method, state, path, published(run.trainer))
     method.eval()
