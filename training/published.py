@@ -105,7 +105,8 @@ class KeyMap:
         `starts` says where the layers start: the settings of the run, or `starts_in` of the file
         that the state is from. ValueError where a key is needed and not there.
         """
-        published, starts = {}, starts or {}
+        published: State = {}
+        starts = starts or {}
         if lacking := self.start_keys - starts.keys():
             raise ValueError(f"the first layer of these tensors is not known: {min(lacking)}")
         for name, tensor in self.tensors.items():

@@ -124,7 +124,8 @@ def test_a_map_goes_both_ways(name, toy, tmp_path):
     trainer = build(command(toy, name, tmp_path / "run"))
     before = state_of(trainer)
     wanted = {key: torch.randn_like(value).half() for key, value in before.items()}
-    state = published(type(trainer)).map_of(wanted).to_published(wanted)
+    starts = trainer.cfg.TRAINER[trainer.node]
+    state = published(type(trainer)).map_of(wanted).to_published(wanted, starts)
     assert state.keys() != wanted.keys()
     state["image_encoder.conv1.weight"] = state["token_prefix"] = torch.zeros(3, 1)
     folder = tmp_path / "public" / folder_of(type(trainer))
