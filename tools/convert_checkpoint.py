@@ -18,6 +18,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,7 +33,7 @@ from frozen_clip.finite import check_finite
 from run.command import Parser, guarded, path, piped, printing_stops_nothing
 from run.config import default_config
 from training.checkpoints import find_checkpoint, plain_tensors
-from training.published import KeyMap, State, published, trainers_of
+from training.published import KeyMap, Starts, State, published, trainers_of
 
 CONFIG = "config.yaml"  # what a run of ours was trained with
 KINDS = ("ours", "public", "safetensors")
@@ -75,9 +76,10 @@ def convert(
         raise ValueError(f"--trainer {trainer!r} is unknown; allowed: {', '.join(_learning())}")
     trainer = trainer or _named_in(source)
     file = find(source, trainer)
-    state, epoch = read(file)
+    state, epoch, said = read(file)
     name = whose(state, file, trainer)
-    own = _key_map(name, state).own_names(state)
+    key_map = _key_map(name, state)
+    own, starts = key_map.own_names(state), _starts(key_map, state, [said, _node(source, name)])
     learner = {key: t.float() if t.is_floating_point() else t for key, t in own.items()}
     check_finite(learner, file, "Convert another epoch, or get the file again")
     is_file = FILE.fullmatch(target.name) is not None
@@ -89,8 +91,13 @@ def convert(
         if output.exists() and not force:
             raise ValueError(f"{output} exists already; add --force to overwrite it")
     owner = trainer or " or ".join(trainers_of(state))  # IVLP and PromptSRC look alike
-    tensors = _key_map(name, state).to_published(learner) if to == "public" else learner
-    write(path, tensors, owner, epoch)
+    if to == "public" and (lacking := key_map.start_keys - starts.keys()):
+        raise ValueError(
+            f"{file} does not say in which layer {name} starts ({min(lacking)}): convert the "
+            f"directory of its run, whose {CONFIG} does"
+        )
+    tensors = key_map.to_published(learner, starts) if to == "public" else learner
+    write(path, tensors, owner, epoch, starts if to != "public" else {})
     if config and config.resolve() != (source / CONFIG).resolve():
         shutil.copy(source / CONFIG, config)
     count = sum(tensor.numel() for tensor in learner.values())
@@ -116,18 +123,20 @@ def find(source: Path, trainer: str | None) -> Path:
     return find_checkpoint(source, there[0])
 
 
-def read(file: Path) -> tuple[State, int]:
-    """The tensors of a file, and the number of epochs they were trained; 0 if it is not said."""
+def read(file: Path) -> tuple[State, int, dict[str, Any]]:
+    """The tensors of a file, the number of epochs they were trained, 0 if it is not said, and what
+    else is beside them."""
     if file.suffix != ".safetensors":
         content = load_checkpoint(file)
         state = content.get("state_dict", content) if isinstance(content, dict) else {}
         tensors = {k: t for k, t in state.items() if isinstance(t, Tensor)}
         epoch = content.get("epoch") if state is not content and tensors else 0
-        return plain_tensors(tensors, file), _as_epoch(epoch, file)
+        return plain_tensors(tensors, file), _as_epoch(epoch, file), content if tensors else {}
     try:
         with safe_open(file, framework="pt") as tensors:
             state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
-            return state, _as_epoch((tensors.metadata() or {}).get("epoch"), file)
+            said = tensors.metadata() or {}
+            return state, _as_epoch(said.get("epoch"), file), said
     except SafetensorError as error:
         what = what_it_is(file)
         why = f"it is {what}" if what else f"{error}. Get it again"
@@ -159,15 +168,17 @@ def whose(state: State, file: Path, trainer: str | None) -> str:
     return known[0]
 
 
-def write(path: Path, state: State, trainer: str, epoch: int) -> None:
-    """Write a file of the kind that its name says, atomically."""
+def write(path: Path, state: State, trainer: str, epoch: int, starts: Starts) -> None:
+    """Write a file of the kind that its name says, atomically; `starts` so that `read` finds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {key: tensor.contiguous() for key, tensor in state.items()}
     with atomic_write(path) as draft:
         if path.suffix == ".safetensors":
-            save_file(tensors, draft, metadata={"trainer": trainer, "epoch": str(epoch)})
+            said = {"epoch": epoch, **starts}
+            words = {key: str(value) for key, value in said.items()}
+            save_file(tensors, draft, metadata={"trainer": trainer, **words})
         else:
-            torch.save({"state_dict": tensors, "epoch": epoch}, draft)
+            torch.save({"state_dict": tensors, "epoch": epoch, **starts}, draft)
 
 
 def _learning() -> list[str]:
@@ -180,14 +191,35 @@ def _key_map(trainer: str, state: State) -> KeyMap:
     return published(TRAINER_REGISTRY.get(trainer)).map_of(state)
 
 
+def _starts(key_map: KeyMap, state: State, places: list[dict[str, Any]]) -> dict[str, int]:
+    """In which layer the learner starts, for one whose own tensors do not say it: by a published
+    file's names, or by the first of the places that has the key."""
+    found = key_map.starts_in(state)
+    for said in places:
+        known = {key: str(said[key]) for key in key_map.start_keys & said.keys()}
+        found = {key: int(n) for key, n in known.items() if re.fullmatch(r"\d{1,4}", n)} | found
+    return found
+
+
+def _node(source: Path, trainer: str) -> dict[str, Any]:
+    """A trainer's node in the config of its run, empty if there is none."""
+    node = _trainers_config(source).get(getattr(TRAINER_REGISTRY.get(trainer), "node", ""))
+    return node if isinstance(node, dict) else {}
+
+
 def _named_in(source: Path) -> str | None:
     """The trainer in the config that a run of ours leaves beside its checkpoints."""
+    return _trainers_config(source).get("NAME")
+
+
+def _trainers_config(source: Path) -> dict[str, Any]:
+    """TRAINER in the config that a run of ours leaves beside its checkpoints, empty if none."""
     near = source.parent if source.is_file() else source
     for file in (near / CONFIG, near.parent / CONFIG):
         node = read_yaml(file).get("TRAINER") if file.is_file() else None
         if isinstance(node, dict) and node.get("NAME") in _learning():
-            return node["NAME"]
-    return None
+            return node
+    return {}
 
 
 if __name__ == "__main__":

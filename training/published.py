@@ -7,7 +7,7 @@ beside the trainer's file, explained in `trainers/published/MMRL.yaml`.
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count, islice, takewhile
@@ -21,6 +21,7 @@ from common.safe_yaml import read_yaml
 from dassl.engine import TRAINER_REGISTRY
 
 State = dict[str, Tensor]
+Starts = Mapping[str, int]  # the number of the first layer, by the key that says it
 CLASSNAMES = "classnames"  # in learners that are bound to them (`training.class_bound`)
 CLIP = "CLIP"  # in place of a key: the backbone sets the length of an axis
 CLASSES = "CLASSES"  # likewise: the number of classes does
@@ -32,22 +33,28 @@ class PublishedTensor(NamedTuple):
     name: str
     axes: tuple[str, ...] = ()
     first: str = ""
-    start: int = 0
+    start: int | str = 0  # a number, or the key that says it
     narrows: int = 0
 
-    def names(self) -> Iterator[str]:
+    def names(self, starts: Starts) -> Iterator[str]:
         """The one name, or those of layer after layer without end."""
+        start = self.start if isinstance(self.start, int) else starts.get(self.start, 0)
         if self.first:
             yield self.first
-        yield from map(self.name.format, count(self.start)) if self.stacked else (self.name,)
+        yield from map(self.name.format, count(start)) if self.stacked else (self.name,)
+
+    def layers(self, names: Iterable[str]) -> list[int]:
+        """The numbers of the layers that have a name among these."""
+        pattern = re.escape(self.name).replace(r"\{\}", r"(\d{1,4})")
+        return [int(match[1]) for name in names if (match := re.fullmatch(pattern, name))]
 
     @property
     def stacked(self) -> bool:
         return "{}" in self.name
 
-    def found_in(self, whole: State) -> list[str]:
+    def found_in(self, whole: State, starts: Starts) -> list[str]:
         """Its names in a state; none where `narrows` says that they are of another learner."""
-        names = list(takewhile(whole.__contains__, self.names()))
+        names = list(takewhile(whole.__contains__, self.names(starts)))
         return names if all(self._fits(whole[name]) for name in names) else []
 
     def _fits(self, tensor: Tensor) -> bool:
@@ -70,11 +77,25 @@ class KeyMap:
 
     def found_in(self, state: State) -> set[str]:
         """The published names that are read; none unless every tensor of the learner is there."""
-        whole = self._whole(state)
-        if any(next(tensor.names()) in whole for tensor in self.without):
+        whole, starts = self._whole(state), self.starts_in(state)
+        if any(next(tensor.names(starts)) in whole for tensor in self.without):
             return set()
-        found = [tensor.found_in(whole) for tensor in self.tensors.values()]
+        found = [tensor.found_in(whole, starts) for tensor in self.tensors.values()]
         return {name for names in found for name in names} if all(found) else set()
+
+    @property
+    def start_keys(self) -> set[str]:
+        """The keys that say the first layer; the tensors under our names do not."""
+        return {t.start for t in self.tensors.values() if isinstance(t.start, str)}
+
+    def starts_in(self, state: State) -> dict[str, int]:
+        """What these keys were, as far as a published checkpoint says: the lowest layer there."""
+        whole = self._whole(state)
+        found = {
+            key: [n for t in self.tensors.values() if t.start == key for n in t.layers(whole)]
+            for key in self.start_keys
+        }
+        return {key: min(layers) for key, layers in found.items() if layers}
 
     def is_ours(self, state: State) -> bool:
         """Whether these are the learner's tensors under the names used here."""
@@ -82,19 +103,26 @@ class KeyMap:
 
     def from_published(self, state: State) -> State:
         """The learner's tensors in a published checkpoint, under the names used here."""
-        whole, ours = self._whole(state), {}
+        whole, starts, ours = self._whole(state), self.starts_in(state), {}
         for name, tensor in self.tensors.items():
-            layers = [whole[key] for key in tensor.found_in(whole)]
+            layers = [whole[key] for key in tensor.found_in(whole, starts)]
             ours[name] = torch.stack(layers) if tensor.stacked else layers[0]
         return ours
 
-    def to_published(self, state: State) -> State:
-        """The inverse: what the published code reads as its own."""
+    def to_published(self, state: State, starts: Starts | None = None) -> State:
+        """The inverse: what the published code reads as its own.
+
+        `starts` says where the layers start: the settings of the run, or `starts_in` of the file
+        that the state is from. ValueError where a key is needed and not there.
+        """
         published: State = {}
+        starts = starts or {}
+        if lacking := self.start_keys - starts.keys():
+            raise ValueError(f"the first layer of these tensors is not known: {min(lacking)}")
         for name, tensor in self.tensors.items():
             layers = list(state[name]) if tensor.stacked else [state[name]]
-            names = (key.removeprefix(self.root) for key in islice(tensor.names(), len(layers)))
-            published |= zip(names, layers, strict=True)
+            names = islice(tensor.names(starts), len(layers))
+            published |= zip((key.removeprefix(self.root) for key in names), layers, strict=True)
         return published
 
     def own_names(self, state: State) -> State:
@@ -120,6 +148,10 @@ class Published(NamedTuple):
     def own_names(self, state: State) -> State:
         """A checkpoint's tensors under the names used here, whichever it has."""
         return self.map_of(state).own_names(state)
+
+    def starts_in(self, state: State) -> dict[str, int]:
+        """The settings that a published checkpoint says by the numbers of its layers."""
+        return self.map_of(state).starts_in(state)
 
     def map_of(self, state: State) -> KeyMap:
         """The map of the learner that a checkpoint holds; the first if it holds none."""

@@ -67,7 +67,7 @@ def test_our_runs_go_round(name, toy, tmp_path):
     """Trained, as public files and as safetensors and back: the same answers."""
     trainer = build(command(toy, name, tmp_path / "run"))
     trainer.train()
-    (tmp_path / "run" / "config.yaml").write_text(f"TRAINER: {{NAME: {name}}}")
+    (tmp_path / "run" / "config.yaml").write_text(trainer.cfg.dump())
     convert(tmp_path / "run", tmp_path / "theirs", to="public")
     assert (tmp_path / "theirs" / "config.yaml").is_file()
     convert(tmp_path / "theirs", tmp_path / "l.safetensors")

@@ -131,7 +131,8 @@ def test_a_map_goes_both_ways(name, toy, tmp_path):
         key: torch.randn_like(value).half() if value.is_floating_point() else value
         for key, value in before.items()
     }
-    state = published(type(trainer)).map_of(wanted).to_published(wanted)
+    starts = trainer.cfg.TRAINER[trainer.node]
+    state = published(type(trainer)).map_of(wanted).to_published(wanted, starts)
     assert state.keys() != wanted.keys()
     state["image_encoder.conv1.weight"] = state["token_prefix"] = torch.zeros(3, 1)
     folder = tmp_path / "public" / folder_of(type(trainer))

@@ -144,6 +144,42 @@ def test_after_the_end_a_cosine_stays_at_zero():
     assert schedule.get_last_lr() == [0.0]
 
 
+def test_cosine_per_step_equals_that_of_torch():
+    """For two groups, over all steps; one that is loaded goes on; after the end it stays low."""
+    cfg = optim_cfg(NAME="sgd", LR=0.2, LR_MIN=1e-3, LR_SCHEDULER="cosine_per_step")
+
+    def build():
+        groups = [{"params": [one_weight()], "lr": 0.1}, {"params": one_weight()}]
+        optimizer = build_optimizer(groups, cfg)
+        return optimizer, build_lr_scheduler(optimizer, cfg, steps=7)
+
+    theirs = build()[0]
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, T_max=7, eta_min=1e-3)
+    ours, schedule = build()
+    for step in range(8):
+        expected = [group["lr"] for group in theirs.param_groups]
+        assert [group["lr"] for group in ours.param_groups] == pytest.approx(expected, rel=1e-12)
+        assert schedule.get_last_lr() == [group["lr"] for group in ours.param_groups]
+        if step == 3:  # another process goes on
+            state = json.loads(json.dumps(schedule.state_dict()))
+            ours, schedule = build()
+            schedule.load_state_dict(state)
+        theirs.step()
+        cosine.step()
+        schedule.step()
+    assert schedule.get_last_lr() == [1e-3, 1e-3]
+
+
+def test_cosine_per_step_needs_steps_and_no_warm_up():
+    cfg = optim_cfg(LR_SCHEDULER="cosine_per_step", WARMUP_EPOCH=0)
+    optimizer = build_optimizer([one_weight()], cfg)
+    with pytest.raises(ValueError, match="moves its rate once an epoch: set it to cosine"):
+        build_lr_scheduler(optimizer, cfg)
+    cfg.WARMUP_EPOCH = 1
+    with pytest.raises(ValueError, match=r"has no warm-up, but OPTIM.WARMUP_EPOCH is 1: set it"):
+        build_lr_scheduler(optimizer, cfg, steps=3)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -175,6 +211,17 @@ def test_optimisers_take_their_settings(name, kind, settings):
     optimizer = build_optimizer(nn.Linear(2, 2), optim_cfg(NAME=name))
     assert type(optimizer) is kind
     assert settings.items() <= optimizer.param_groups[0].items()
+
+
+@pytest.mark.parametrize("name", ["adam", "amsgrad", "adamw"])
+def test_eps_is_what_the_config_says(name):
+    """A gradient as small as it moves the weight by half the rate, not by all of it."""
+    weight, cfg = one_weight(), optim_cfg(NAME=name, LR=0.1, WEIGHT_DECAY=0.0, ADAM_EPS=1e-3)
+    (1e-3 * weight).sum().backward()
+    build_optimizer([weight], cfg).step()
+    assert weight.item() == pytest.approx(1 - 0.05)
+    del cfg["ADAM_EPS"]  # a plugin's own node
+    assert build_optimizer([weight], cfg).defaults["eps"] == 1e-8
 
 
 def test_frozen_parameters_are_left_out():

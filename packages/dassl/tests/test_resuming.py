@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
 
-from .toy_runs import ALWAYS, OPTIONS, cut_off, kill_in, weights, whole_and_broken
+from .toy_runs import ALWAYS, OPTIONS, Killed, cut_off, kill_in, weights, whole_and_broken
 
 POINTS = {  # at the end of every step; while a file is written; between writing and renaming
     "step": ("trainer", "forward_backward", True),
@@ -48,6 +48,55 @@ def test_cut_off_anywhere(make_cfg, tmp_path, options, point, capsys):
     assert names[0] == names[1]
     assert not list(Path(trainer.output_dir).rglob(".*.part"))
     assert not (Path(trainer.output_dir) / "in_progress").exists()
+
+
+def end_after_six_steps(trainer):
+    """The second epoch has two of its four batches."""
+    trainer.max_steps = 6
+
+
+def test_a_run_that_ends_within_its_last_epoch(make_cfg, tmp_path, capsys):
+    """It has taken the first steps of the whole run, and moved its rate at the end."""
+    written, rates = [], []
+    trainer = build_trainer(make_cfg("OPTIM.MAX_EPOCH", 2))
+    end_after_six_steps(trainer)
+    trainer.write_scalar = lambda tag, value, step: written.append((tag, step, value))
+    trainer.update_lr = lambda: rates.append(trainer.batch_idx)
+    trainer.train()
+    assert re.search(r"epoch \[2/2\] batch \[2/2\] .* eta 0:00:00", capsys.readouterr().out)
+    assert [(s, e) for tag, s, e in written if tag == "train/epoch"] == [
+        *((1, 0.5), (3, 1.0)),  # every second step
+        (5, 2.0),
+    ]
+    assert rates == [3, 1]
+    whole = make_cfg("OPTIM.MAX_EPOCH", 2, "OUTPUT_DIR", str(tmp_path / "whole"))
+    other = build_trainer(whole)
+    other.update_lr = lambda: None
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_in("trainer", "forward_backward", 7)(other, patch)
+        other.train()
+    assert torch.equal(weights(trainer), weights(other))
+
+
+@pytest.mark.parametrize(("name", "call"), [("forward_backward", 6), ("after_epoch", 2)])
+def test_a_last_epoch_that_is_cut_goes_on_where_it_was(make_cfg, tmp_path, name, call):
+    """After the first of its two batches, and after the second."""
+    options = (*ALWAYS, "OPTIM.MAX_EPOCH", 2)
+    whole = build_trainer(make_cfg(*options, "OUTPUT_DIR", str(tmp_path / "whole")))
+    end_after_six_steps(whole)
+    whole.train()
+
+    def break_off(trainer, patch):
+        end_after_six_steps(trainer)
+        kill_in("trainer", name, call)(trainer, patch)
+
+    assert cut_off(make_cfg, options, break_off) is None
+    for done in (call if name == "forward_backward" else 7) - 1, 6:  # then the finished run
+        resumed = build_trainer(make_cfg(*options))
+        end_after_six_steps(resumed)
+        resumed.train()
+        assert resumed._checkpointer.first_step == done
+        assert torch.equal(weights(resumed), weights(whole))
 
 
 def test_done_batches_are_not_loaded_again(make_cfg, tmp_path, monkeypatch):

@@ -383,7 +383,7 @@ class Checkpointer(Hook):
         restore_run_state(trainer, found.state)
         self._resumed = found.state if found.steps else None
         batches = found.state.get("num_batches")
-        self.first_step = found.epochs * batches + found.steps if batches else None
+        self.first_step = _steps_done(trainer, found.epochs, found.steps, batches)
         within = f" and {found.steps} batches of the next" if found.steps else ""
         print(
             f"*** RESUMING after epoch {found.epochs}{within} from {found.files}"
@@ -496,6 +496,15 @@ class Checkpointer(Hook):
             "drawn_from": self._drawn_from,
             **run_state(trainer),
         }
+
+
+def _steps_done(trainer: "TrainerBase", epochs: int, steps: int, batches: int | None) -> int | None:
+    """Count the steps of a run that resumes, whose epoch had `batches`; None if not known."""
+    if trainer.max_steps and epochs >= trainer.max_epoch:
+        return trainer.max_steps
+    if trainer.max_steps and batches and steps and epochs + 1 == trainer.max_epoch:
+        return trainer.max_steps - batches + steps
+    return epochs * batches + steps if batches else None
 
 
 def _check_same_length(before: int, now: int) -> None:

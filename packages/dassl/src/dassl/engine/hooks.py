@@ -86,6 +86,13 @@ def is_last_batch(trainer: "TrainerBase") -> bool:
     return trainer.batch_idx + 1 == trainer.num_batches
 
 
+def steps_before(trainer: "TrainerBase") -> int:
+    """Count the run's steps before the current epoch, the last of which `max_steps` may cut."""
+    if trainer.max_steps and trainer.epoch + 1 == trainer.max_epoch:
+        return trainer.max_steps - trainer.num_batches
+    return trainer.epoch * trainer.num_batches
+
+
 def is_printed(trainer: "TrainerBase") -> bool:
     """Say whether there is a line for the current batch."""
     frequency = trainer.cfg.TRAIN.PRINT_FREQ
@@ -207,7 +214,8 @@ class ProgressLog(Hook):
 
     def _print_line(self, trainer: "TrainerBase", losses: str) -> None:
         batch, batches = trainer.batch_idx + 1, trainer.num_batches
-        left = (trainer.max_epoch - trainer.epoch) * batches - batch
+        steps = trainer.max_steps or trainer.max_epoch * batches
+        left = steps - steps_before(trainer) - batch
         info = [
             f"epoch [{trainer.epoch + 1}/{trainer.max_epoch}]",
             f"batch [{batch}/{batches}]",
@@ -219,8 +227,8 @@ class ProgressLog(Hook):
         print(" ".join(part for part in info if part))
 
     def _write_scalars(self, trainer: "TrainerBase", averages: dict[str, float]) -> None:
-        step = trainer.epoch * trainer.num_batches + trainer.batch_idx
-        epoch = (step + 1) / trainer.num_batches  # how many are done
+        step = steps_before(trainer) + trainer.batch_idx
+        epoch = trainer.epoch + (trainer.batch_idx + 1) / trainer.num_batches  # how many are done
         for name, value in {**averages, "lr": self._lr, "epoch": epoch}.items():
             trainer.write_scalar(f"train/{name}", value, step)
 
