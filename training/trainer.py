@@ -239,17 +239,18 @@ class CLIPTrainer(TrainerX):
         if not self.model_name:
             return
         best = self.cfg.TEST.FINAL_MODEL == "best_val"
-        theirs = published(type(self)).directory
-        path = find_checkpoint(Path(directory), self.model_name, epoch, best, theirs)
+        theirs = published(type(self))
+        places = theirs.directory, theirs.file
+        path = find_checkpoint(Path(directory), self.model_name, epoch, best, *places)
+        state, metadata = read_checkpoint(path)
         trained = self._trained_config(Path(directory))
-        if trained:
-            check_settings(self.cfg, trained, self.settings, path)
+        for said in filter(None, (trained, theirs.trained_with(metadata, self.node))):
+            check_settings(self.cfg, said, self.settings, path)
         source = trained.get("DATASET")
         source = source if isinstance(source, dict) else {}
         path_there = os.path.expanduser(str(source.get("PATH", "")))  # older runs kept the ~
         self.source = (source.get("NAME", "ImageNet"), path_there)
-        state = published(type(self)).own_names(read_checkpoint(path))
-        load_learner(self.method, state, path, published(type(self)))
+        load_learner(self.method, theirs.own_names(state), path, theirs)
         self.checkpoint = path
         print(f"Loaded {path}")
 
