@@ -18,6 +18,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,7 +33,7 @@ from frozen_clip.finite import check_finite
 from run.command import Parser, guarded, path, piped, printing_stops_nothing
 from run.config import default_config
 from training.checkpoints import find_checkpoint, plain_tensors
-from training.published import KeyMap, State, published, trainers_of
+from training.published import KeyMap, Published, State, nested, published, state_in, trainers_of
 
 CONFIG = "config.yaml"  # what a run of ours was trained with
 KINDS = ("ours", "public", "safetensors")
@@ -75,22 +76,24 @@ def convert(
         raise ValueError(f"--trainer {trainer!r} is unknown; allowed: {', '.join(_learning())}")
     trainer = trainer or _named_in(source)
     file = find(source, trainer)
-    state, epoch = read(file)
+    state, epoch, said = read(file)
     name = whose(state, file, trainer)
     own = _key_map(name, state).own_names(state)
     learner = {key: t.float() if t.is_floating_point() else t for key, t in own.items()}
     check_finite(learner, file, "Convert another epoch, or get the file again")
     is_file = FILE.fullmatch(target.name) is not None
-    theirs = published(TRAINER_REGISTRY.get(name)).directory if to == "public" else ""
-    folder = theirs or TRAINER_REGISTRY.get(name).model_name
-    path = target if is_file else target / folder / f"model.pth.tar-{epoch}"
+    theirs = published(TRAINER_REGISTRY.get(name)) if to == "public" else Published()
+    folder = theirs.directory or TRAINER_REGISTRY.get(name).model_name
+    path = target if is_file else target / (theirs.file or f"{folder}/model.pth.tar-{epoch}")
+    if theirs.file:
+        said = said or _metadata(name, source)
     config = None if is_file or not (source / CONFIG).is_file() else target / CONFIG
     for output in filter(None, (path, config)):
         if output.exists() and not force:
             raise ValueError(f"{output} exists already; add --force to overwrite it")
     owner = trainer or " or ".join(trainers_of(state))  # IVLP and PromptSRC look alike
     tensors = _key_map(name, state).to_published(learner) if to == "public" else learner
-    write(path, tensors, owner, epoch)
+    write(path, tensors, owner, epoch, said, bool(theirs.file))
     if config and config.resolve() != (source / CONFIG).resolve():
         shutil.copy(source / CONFIG, config)
     count = sum(tensor.numel() for tensor in learner.values())
@@ -106,28 +109,34 @@ def find(source: Path, trainer: str | None) -> Path:
     names = [trainer] if trainer else _learning()
     trainers = [TRAINER_REGISTRY.get(name) for name in names]
     theirs = {published(t).directory for t in trainers} - {""}
+    files = sorted({published(t).file for t in trainers} - {""})
     folders = sorted({t.model_name for t in trainers} | theirs)
     if source.name in folders and any(source.glob("model*.pth.tar*")):
         return find_checkpoint(source.parent, source.name)
     there = [name for name in folders if (source / name).is_dir()]
+    there = there or [name for name in files if (source / name).is_file()]
     if len(there) != 1:
-        what = f"several: {there}. Name one of them" if there else f"none of {folders}"
+        what = f"several: {there}. Name one of them" if there else f"none of {folders + files}"
         raise ValueError(f"{source} must be a directory of one run's checkpoints, but has {what}")
-    return find_checkpoint(source, there[0])
+    return source / there[0] if there[0] in files else find_checkpoint(source, there[0])
 
 
-def read(file: Path) -> tuple[State, int]:
-    """The tensors of a file, and the number of epochs they were trained; 0 if it is not said."""
+def read(file: Path) -> tuple[State, int, dict[str, Any]]:
+    """The tensors of a file, the number of epochs they were trained, 0 if it is not said, and what
+    a published file says of the settings."""
     if file.suffix != ".safetensors":
         content = load_checkpoint(file)
-        state = content.get("state_dict", content) if isinstance(content, dict) else {}
+        found = state_in(content)
+        state = content if found is None else found
         tensors = {k: t for k, t in state.items() if isinstance(t, Tensor)}
         epoch = content.get("epoch") if state is not content and tensors else 0
-        return plain_tensors(tensors, file), _as_epoch(epoch, file)
+        said = content.get("metadata")
+        said = said if isinstance(said, dict) else {}
+        return plain_tensors(tensors, file), _as_epoch(epoch, file), said
     try:
         with safe_open(file, framework="pt") as tensors:
             state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
-            return state, _as_epoch((tensors.metadata() or {}).get("epoch"), file)
+            return state, _as_epoch((tensors.metadata() or {}).get("epoch"), file), {}
     except SafetensorError as error:
         what = what_it_is(file)
         why = f"it is {what}" if what else f"{error}. Get it again"
@@ -159,15 +168,21 @@ def whose(state: State, file: Path, trainer: str | None) -> str:
     return known[0]
 
 
-def write(path: Path, state: State, trainer: str, epoch: int) -> None:
-    """Write a file of the kind that its name says, atomically."""
+def write(
+    path: Path, state: State, trainer: str, epoch: int, said: dict[str, Any], alone: bool
+) -> None:
+    """Write a file of the kind that its name says, atomically; `alone`: as published code that
+    keeps one file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {key: tensor.contiguous() for key, tensor in state.items()}
+    content = {"state_dict": tensors, "epoch": epoch} | ({"metadata": said} if said else {})
+    if alone:
+        content = {"weights": nested(tensors), "metadata": said}
     with atomic_write(path) as draft:
         if path.suffix == ".safetensors":
             save_file(tensors, draft, metadata={"trainer": trainer, "epoch": str(epoch)})
         else:
-            torch.save({"state_dict": tensors, "epoch": epoch}, draft)
+            torch.save(content, draft)
 
 
 def _learning() -> list[str]:
@@ -182,12 +197,30 @@ def _key_map(trainer: str, state: State) -> KeyMap:
 
 def _named_in(source: Path) -> str | None:
     """The trainer in the config that a run of ours leaves beside its checkpoints."""
+    return _trained_in(source).get("NAME")
+
+
+def _trained_in(source: Path) -> dict[str, Any]:
+    """TRAINER in that config; empty if there is none."""
     near = source.parent if source.is_file() else source
     for file in (near / CONFIG, near.parent / CONFIG):
         node = read_yaml(file).get("TRAINER") if file.is_file() else None
         if isinstance(node, dict) and node.get("NAME") in _learning():
-            return node["NAME"]
-    return None
+            return node
+    return {}
+
+
+def _metadata(name: str, source: Path) -> dict[str, Any]:
+    """The settings that a published file says, of a run of ours."""
+    trainer, trained = TRAINER_REGISTRY.get(name), _trained_in(source)
+    keys = published(trainer).metadata
+    if trained.get("NAME") != name:
+        raise ValueError(
+            f"a public file of {name} also says {', '.join(keys)}, and there is no {CONFIG} of "
+            f"{name} beside {source} that tells them: convert the directory of the run"
+        )
+    values = {**trainer.Method.Settings.config_node(), **(trained.get(trainer.node) or {})}
+    return {theirs: values[ours] for theirs, ours in keys.items()}
 
 
 if __name__ == "__main__":
