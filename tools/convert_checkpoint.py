@@ -33,7 +33,7 @@ from frozen_clip.finite import check_finite
 from run.command import Parser, guarded, path, piped, printing_stops_nothing
 from run.config import default_config
 from training.checkpoints import find_checkpoint, plain_tensors
-from training.published import KeyMap, Starts, State, published, trainers_of
+from training.published import KeyMap, Published, State, nested, published, state_in, trainers_of
 
 CONFIG = "config.yaml"  # what a run of ours was trained with
 KINDS = ("ours", "public", "safetensors")
@@ -83,9 +83,11 @@ def convert(
     learner = {key: t.float() if t.is_floating_point() else t for key, t in own.items()}
     check_finite(learner, file, "Convert another epoch, or get the file again")
     is_file = FILE.fullmatch(target.name) is not None
-    theirs = published(TRAINER_REGISTRY.get(name)).directory if to == "public" else ""
-    folder = theirs or TRAINER_REGISTRY.get(name).model_name
-    path = target if is_file else target / folder / f"model.pth.tar-{epoch}"
+    theirs = published(TRAINER_REGISTRY.get(name)) if to == "public" else Published()
+    folder = theirs.directory or TRAINER_REGISTRY.get(name).model_name
+    path = target if is_file else target / (theirs.file or f"{folder}/model.pth.tar-{epoch}")
+    if theirs.file:
+        said = said or _metadata(name, source)
     config = None if is_file or not (source / CONFIG).is_file() else target / CONFIG
     for output in filter(None, (path, config)):
         if output.exists() and not force:
@@ -97,7 +99,8 @@ def convert(
             f"directory of its run, whose {CONFIG} does"
         )
     tensors = key_map.to_published(learner, starts) if to == "public" else learner
-    write(path, tensors, owner, epoch, starts if to != "public" else {})
+    beside = {**said, **starts} if to != "public" or theirs.file else {}
+    write(path, tensors, owner, epoch, beside, bool(theirs.file))
     if config and config.resolve() != (source / CONFIG).resolve():
         shutil.copy(source / CONFIG, config)
     count = sum(tensor.numel() for tensor in learner.values())
@@ -113,30 +116,35 @@ def find(source: Path, trainer: str | None) -> Path:
     names = [trainer] if trainer else _learning()
     trainers = [TRAINER_REGISTRY.get(name) for name in names]
     theirs = {published(t).directory for t in trainers} - {""}
+    files = sorted({published(t).file for t in trainers} - {""})
     folders = sorted({t.model_name for t in trainers} | theirs)
     if source.name in folders and any(source.glob("model*.pth.tar*")):
         return find_checkpoint(source.parent, source.name)
     there = [name for name in folders if (source / name).is_dir()]
+    there = there or [name for name in files if (source / name).is_file()]
     if len(there) != 1:
-        what = f"several: {there}. Name one of them" if there else f"none of {folders}"
+        what = f"several: {there}. Name one of them" if there else f"none of {folders + files}"
         raise ValueError(f"{source} must be a directory of one run's checkpoints, but has {what}")
-    return find_checkpoint(source, there[0])
+    return source / there[0] if there[0] in files else find_checkpoint(source, there[0])
 
 
 def read(file: Path) -> tuple[State, int, dict[str, Any]]:
     """The tensors of a file, the number of epochs they were trained, 0 if it is not said, and what
-    else is beside them."""
+    a file says beside them of the settings."""
     if file.suffix != ".safetensors":
         content = load_checkpoint(file)
-        state = content.get("state_dict", content) if isinstance(content, dict) else {}
+        found = state_in(content)
+        state = content if found is None else found
         tensors = {k: t for k, t in state.items() if isinstance(t, Tensor)}
         epoch = content.get("epoch") if state is not content and tensors else 0
-        return plain_tensors(tensors, file), _as_epoch(epoch, file), content if tensors else {}
+        said = content.get("metadata") if isinstance(content, dict) else None
+        said = said if isinstance(said, dict) else {}
+        return plain_tensors(tensors, file), _as_epoch(epoch, file), said
     try:
         with safe_open(file, framework="pt") as tensors:
             state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
             said = tensors.metadata() or {}
-            return state, _as_epoch(said.get("epoch"), file), said
+            return state, _as_epoch(said.pop("epoch", None), file), said
     except SafetensorError as error:
         what = what_it_is(file)
         why = f"it is {what}" if what else f"{error}. Get it again"
@@ -168,17 +176,22 @@ def whose(state: State, file: Path, trainer: str | None) -> str:
     return known[0]
 
 
-def write(path: Path, state: State, trainer: str, epoch: int, starts: Starts) -> None:
-    """Write a file of the kind that its name says, atomically; `starts` so that `read` finds it."""
+def write(
+    path: Path, state: State, trainer: str, epoch: int, said: dict[str, Any], alone: bool
+) -> None:
+    """Write a file of the kind that its name says, atomically, with what `read` finds beside the
+    tensors; `alone`: as published code that keeps one file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {key: tensor.contiguous() for key, tensor in state.items()}
+    content = {"state_dict": tensors, "epoch": epoch} | ({"metadata": said} if said else {})
+    if alone:
+        content = {"weights": nested(tensors), "metadata": said}
     with atomic_write(path) as draft:
         if path.suffix == ".safetensors":
-            said = {"epoch": epoch, **starts}
-            words = {key: str(value) for key, value in said.items()}
-            save_file(tensors, draft, metadata={"trainer": trainer, **words})
+            words = {key: str(value) for key, value in {**said, "epoch": epoch}.items()}
+            save_file(tensors, draft, metadata={**words, "trainer": trainer})
         else:
-            torch.save({"state_dict": tensors, "epoch": epoch, **starts}, draft)
+            torch.save(content, draft)
 
 
 def _learning() -> list[str]:
@@ -203,23 +216,36 @@ def _starts(key_map: KeyMap, state: State, places: list[dict[str, Any]]) -> dict
 
 def _node(source: Path, trainer: str) -> dict[str, Any]:
     """A trainer's node in the config of its run, empty if there is none."""
-    node = _trainers_config(source).get(getattr(TRAINER_REGISTRY.get(trainer), "node", ""))
+    node = _trained_in(source).get(getattr(TRAINER_REGISTRY.get(trainer), "node", ""))
     return node if isinstance(node, dict) else {}
 
 
 def _named_in(source: Path) -> str | None:
     """The trainer in the config that a run of ours leaves beside its checkpoints."""
-    return _trainers_config(source).get("NAME")
+    return _trained_in(source).get("NAME")
 
 
-def _trainers_config(source: Path) -> dict[str, Any]:
-    """TRAINER in the config that a run of ours leaves beside its checkpoints, empty if none."""
+def _trained_in(source: Path) -> dict[str, Any]:
+    """TRAINER in that config; empty if there is none."""
     near = source.parent if source.is_file() else source
     for file in (near / CONFIG, near.parent / CONFIG):
         node = read_yaml(file).get("TRAINER") if file.is_file() else None
         if isinstance(node, dict) and node.get("NAME") in _learning():
             return node
     return {}
+
+
+def _metadata(name: str, source: Path) -> dict[str, Any]:
+    """The settings that a published file says, of a run of ours."""
+    trainer, trained = TRAINER_REGISTRY.get(name), _trained_in(source)
+    keys = published(trainer).metadata
+    if trained.get("NAME") != name:
+        raise ValueError(
+            f"a public file of {name} also says {', '.join(keys)}, and there is no {CONFIG} of "
+            f"{name} beside {source} that tells them: convert the directory of the run"
+        )
+    values = {**trainer.Method.Settings.config_node(), **(trained.get(trainer.node) or {})}
+    return {theirs: values[ours] for theirs, ours in keys.items()}
 
 
 if __name__ == "__main__":

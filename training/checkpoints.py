@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from dassl.utils import load_checkpoint
 from frozen_clip.finite import check_finite
 from training.method import Method
-from training.published import CLASSES, CLIP, Published, trainers_of
+from training.published import CLASSES, CLIP, Published, state_in, trainers_of
 from training.settings import MethodSettings
 
 BEST = "model-best.pth.tar"  # of the epoch that was best on the validation images
@@ -26,17 +26,22 @@ def find_checkpoint(
     epoch: int | None = None,
     best: bool = False,
     public_folder: str = "",
+    public_file: str = "",
 ) -> Path:
     """`<directory>/<model_name>/model.pth.tar-<epoch>`, of the newest epoch by default.
 
     With `best`, and no epoch, `model-best.pth.tar` is preferred; it also stands in for none.
-    `public_folder` is looked into where there is no `model_name`.
+    Where there is no `model_name`, `public_folder` is looked into, and `public_file` is taken,
+    which is of no epoch.
 
     Raises FileNotFoundError that says what was looked for and what there is.
     """
     folder = directory / model_name
     if public_folder and not folder.is_dir() and (directory / public_folder).is_dir():
         folder = directory / public_folder
+    alone = directory / public_file  # the directory itself, where there is no such file
+    if epoch is None and not folder.is_dir() and alone.is_file():
+        return alone
     found = {}
     for file in folder.glob("model.pth.tar-*"):
         if match := re.fullmatch(r"model\.pth\.tar-(\d+)", file.name):
@@ -60,15 +65,24 @@ def find_checkpoint(
     )
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors in a checkpoint; ValueError if it is none of a trainer."""
+class Checkpoint(NamedTuple):
+    """The tensors in a checkpoint, and what it says of how they were trained."""
+
+    state: dict[str, Tensor]
+    metadata: dict[str, Any]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What is in a checkpoint; ValueError if it is none of a trainer."""
     content = load_checkpoint(str(path))
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+    state = state_in(content)
+    if not isinstance(state, dict):
         raise ValueError(
             f"{path} is no checkpoint of a trainer: it has no 'state_dict'. Give --model-dir the "
             "folder of a training run"
         )
-    return plain_tensors(content["state_dict"], path)
+    metadata = content.get("metadata")
+    return Checkpoint(plain_tensors(state, path), metadata if isinstance(metadata, dict) else {})
 
 
 def plain_tensors(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
@@ -150,7 +164,7 @@ def _keys_of_axes(method: Method, published: Published) -> dict[str, list[str]]:
     words = {CLIP: "MODEL.BACKBONE.NAME", CLASSES: "the list of classes"}
     return {
         name: [words.get(k) or method.settings.key(k) for k in tensor.axes]
-        for name, tensor in published.maps[0].tensors.items()
+        for name, tensor in published.map_of(method.learner.state_dict()).tensors.items()
     }
 
 

@@ -8,11 +8,11 @@ beside the trainer's file, explained in `trainers/published/MMRL.yaml`.
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import count, islice, takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,6 +66,9 @@ class PublishedTensor(NamedTuple):
 class KeyMap:
     """A learner's tensors, by the names used here, and where a published checkpoint has them.
 
+    Where the learner, too, has a tensor of its own for each layer, all names used here have a {}
+    for its number, and may be of as many layers as there are, or of none: see `numbered`.
+
     root: the part of the published model that is saved alone; its files leave out this
         beginning of all names
     without: what a file must not have, since more would have been learned then
@@ -74,6 +77,17 @@ class KeyMap:
     tensors: dict[str, PublishedTensor] = field(default_factory=dict)
     root: str = ""
     without: tuple[PublishedTensor, ...] = ()
+
+    def numbered(self, state: State) -> "KeyMap":
+        """The map with the numbers that a state has in place of {} in the names used here."""
+        if not all("{}" in name for name in self.tensors):
+            return self
+        there, tensors = self._whole(state).keys(), {}
+        for ours, theirs in self.tensors.items():
+            pairs = ((ours.format(number), theirs.name.format(number)) for number in count())
+            for name, tensor in takewhile(there.__and__, pairs):
+                tensors[name] = theirs._replace(name=tensor)
+        return replace(self, tensors=tensors)
 
     def found_in(self, state: State) -> set[str]:
         """The published names that are read; none unless every tensor of the learner is there."""
@@ -140,10 +154,15 @@ class Published(NamedTuple):
 
     maps: of the whole learner, and of those that lack an optional tensor, or several at once
     directory: that of the published code's checkpoints, where it is another
+    file: the name of the published code's only file, where it keeps no epochs: its tensors are
+        nested under 'weights', and 'metadata' are settings by the names of that code
+    metadata: for each of these the key here
     """
 
     maps: tuple[KeyMap, ...] = (KeyMap(),)
     directory: str = ""
+    file: str = ""
+    metadata: Mapping[str, str] = {}
 
     def own_names(self, state: State) -> State:
         """A checkpoint's tensors under the names used here, whichever it has."""
@@ -155,8 +174,15 @@ class Published(NamedTuple):
 
     def map_of(self, state: State) -> KeyMap:
         """The map of the learner that a checkpoint holds; the first if it holds none."""
-        fits = (each for each in self.maps if each.found_in(state) or each.is_ours(state))
+        maps = (each.numbered(state) for each in self.maps)
+        fits = (each for each in maps if each.found_in(state) or each.is_ours(state))
         return next(fits, self.maps[0])
+
+    def trained_with(self, metadata: Mapping[str, Any], node: str) -> dict[str, Any]:
+        """The config that a published file's metadata are of, as far as they tell it."""
+        told = {key: metadata.get(name) for name, key in self.metadata.items()}
+        keys = {key: v for key, v in told.items() if isinstance(v, str | int | float | list)}
+        return {"TRAINER": {node: keys}} if keys else {}
 
 
 def published(trainer: type) -> Published:
@@ -186,7 +212,40 @@ def _read(file: Path) -> Published:
         absent = each if isinstance(each, list) else [each]
         some = {name: tensor for name, tensor in tensors.items() if name not in absent}
         maps.append(KeyMap(some, maps[0].root, tuple(tensors[name] for name in absent)))
-    return Published(tuple(maps), tree.get("directory", ""))
+    rest = {name: tree[name] for name in ("directory", "file", "metadata") if name in tree}
+    return Published(tuple(maps), **rest)
+
+
+def state_in(content: Any) -> Any:
+    """What should be the tensors in the content of a checkpoint; None if it has none."""
+    if not isinstance(content, dict):
+        return None
+    if isinstance(weights := content.get("weights"), dict):
+        return joined(weights)
+    return content.get("state_dict")
+
+
+def joined(tree: dict[str, Any], depth: int = 2) -> dict[str, Any]:
+    """Names of a tree joined by dots, at most `depth` of them."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and depth:
+            flat |= {f"{key}.{name}": each for name, each in joined(value, depth - 1).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def nested(state: State) -> dict[str, Any]:
+    """The inverse of `joined`."""
+    tree: dict[str, Any] = {}
+    for name, tensor in state.items():
+        *path, last = name.split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = tensor
+    return tree
 
 
 def without_module(state: State) -> State:

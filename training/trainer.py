@@ -268,17 +268,18 @@ class CLIPTrainer(TrainerX):
             return
         best = self.cfg.TEST.FINAL_MODEL == "best_val"
         theirs = published(type(self))
-        path = find_checkpoint(Path(directory), self.model_name, epoch, best, theirs.directory)
+        places = theirs.directory, theirs.file
+        path = find_checkpoint(Path(directory), self.model_name, epoch, best, *places)
+        state, metadata = read_checkpoint(path)
         trained = self._trained_config(Path(directory))
-        if trained:
-            check_settings(self.cfg, trained, self.settings, path)
+        for said in filter(None, (trained, theirs.trained_with(metadata, self.node))):
+            check_settings(self.cfg, said, self.settings, path)
         source = trained.get("DATASET")
         source = source if isinstance(source, dict) else {}
         path_there = os.path.expanduser(str(source.get("PATH", "")))  # older runs kept the ~
         self.source = (source.get("NAME", "ImageNet"), path_there)
-        state = read_checkpoint(path)
-        said = {"TRAINER": {self.node: theirs.starts_in(state)}}
-        check_settings(self.cfg, said, self.settings, path)
+        starts = {"TRAINER": {self.node: theirs.starts_in(state)}}
+        check_settings(self.cfg, starts, self.settings, path)
         load_learner(self.method, theirs.own_names(state), path, theirs)
         self.checkpoint = path
         print(f"Loaded {path}")

@@ -155,8 +155,9 @@ def _checkpoint(run: Run, epoch: int | None) -> tuple[Path | None, State]:
         return None, {}
     best = run.cfg.TEST.FINAL_MODEL == "best_val"
     theirs = published(trainer)
-    path = find_checkpoint(run.folder, trainer.model_name, epoch, best, theirs.directory)
-    return path, theirs.own_names(read_checkpoint(path))
+    places = theirs.directory, theirs.file
+    path = find_checkpoint(run.folder, trainer.model_name, epoch, best, *places)
+    return path, theirs.own_names(read_checkpoint(path).state)
 
 
 def _check_number(method: Method, state: State, path: Path, run: Run) -> None:
