@@ -7,9 +7,10 @@ the logits of CLIP. What weighs them is found on the validation images.
 - `TipAdapter` fits the cache without a gradient.
 - `TipAdapterF` starts from this cache and trains the keys.
 
-Trained: nothing, or the keys. Of this, alpha and beta are chosen on validation images, never on
-test images; without validation images they stay as they start. The published code chooses
-TipAdapterF's epoch on the test images; here the last epoch counts.
+Trained: nothing by `TipAdapter`, the keys by `TipAdapterF`. Both choose alpha and beta on the
+validation images; without any, the initial values stay. The published code chooses the epoch of
+TipAdapterF, and on ImageNet alpha and beta too, on test images: here the last epoch counts, and
+nothing is chosen on test images.
 
 Unseen classes: none, it answers for the classes of training alone.
 
@@ -19,7 +20,7 @@ Unseen classes: none, it answers for the classes of training alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP
-from training.class_bound import ClassLearner
+from training.class_bound import ClassLearner, decode
 from training.feature_fit import FeatureFit, FeatureFitMethod, Features, image_features
 from training.method import cosine_logits, normalize
-from training.published import State
+from training.published import CLASSNAMES, State
 from training.settings import YES_NO, MethodSettings, key, number, several, whole
 from training.templates import SELECTED_TEMPLATES
 from training.trainer import CLIPTrainer
@@ -122,18 +123,13 @@ class TipAdapterMethod(FeatureFitMethod):
 
     def prepare(self, classnames: Sequence[str]) -> None:
         self.views = self.settings.augment_epoch
-        templates = self.settings.sentences or (self.template,)
-        prompts = (self.clip.prompts(classnames, template) for template in templates)
-        w_TCE = torch.stack([normalize(self.clip.encode_text(each)) for each in prompts])
-        self.register_buffer("w", normalize(w_TCE.mean(dim=0)), persistent=False)
+        others = [self.clip.prompts(classnames, each) for each in self.settings.sentences[1:]]
+        features = [normalize(self.clip.encode_text(each)) for each in (self.prompts, *others)]
+        self.register_buffer("w", normalize(torch.stack(features).mean(dim=0)), persistent=False)
 
     def text_features(self) -> Tensor:
         """w (C, E), normalized: of the mean of normalized features."""
         return self.w
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, C) of a training step, whose alpha and beta are those of the settings."""
-        return self.logits(images, self.w, self.settings.init_alpha, self.settings.init_beta)
 
     def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
         return self.logits(images, w, self.learner.alpha, self.learner.beta)
@@ -144,7 +140,7 @@ class TipAdapterMethod(FeatureFitMethod):
         f = normalize(self.clip.encode_image(images))
         with torch.autocast(f.device.type, enabled=False):
             near_NS = (beta * (f @ self.learner.keys.mT - 1)).exp()
-            return cosine_logits(f, w, SCALE) + alpha * self.learner.votes(near_NS, len(w))
+            return cosine_logits(f, w, SCALE) + alpha * self.learner.votes(near_NS, w.shape[0])
 
     def describe(self, seen: bool) -> dict[str, object]:
         alpha, beta = float(self.learner.alpha), float(self.learner.beta)
@@ -161,8 +157,8 @@ class TipAdapterMethod(FeatureFitMethod):
     def remember(self, train: Sequence[Features]) -> None:
         """Make the cache of features (S, E) of each view: keys are means, then normalized."""
         self.learner.resize(len(train[0].labels))
-        mean = torch.stack([view.f for view in train]).mean(dim=0)
-        self.learner.keys.copy_(normalize(mean))
+        mean_SE = reduce(torch.add, (view.f for view in train)) / len(train)
+        self.learner.keys.copy_(normalize(mean_SE))
         self.learner.labels.copy_(train[0].labels)
 
     def search(self, val: Features | None) -> None:
@@ -217,12 +213,14 @@ class TipAdapterMethod(FeatureFitMethod):
         ValueError for labels that are no classes' of the checkpoint.
         """
         keys, labels = state.get("keys"), state.get("labels")
-        if keys is None or labels is None or keys.shape != (*labels.shape, self.clip.embed_dim):
+        if keys is None or labels is None or labels.dim() != 1:
             return state  # which does not fit, and is refused
-        state = super().of_checkpoint(state, path)
-        wrong = ((state["labels"] < -1) | (state["labels"] >= len(self.classnames))).any()
-        if wrong:
+        if keys.shape != (len(labels), self.clip.embed_dim):
+            return state
+        known = decode(state[CLASSNAMES], path) if CLASSNAMES in state else self.classnames
+        if ((labels < 0) | (labels >= len(known))).any():
             raise ValueError(f"{path} is damaged: it has labels of more classes than names")
+        state = super().of_checkpoint(state, path)
         self.learner.resize(len(state["labels"]))
         return state
 
@@ -232,10 +230,17 @@ class TipAdapterMethod(FeatureFitMethod):
         return {**state, "keys": state["keys"][place], "labels": label}
 
 
+class TipAdapterFMethod(TipAdapterMethod):
+    """The same with keys that are trained, at the alpha and beta of the settings."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, C) of a training step, whose alpha and beta are those of the settings."""
+        return self.logits(images, self.w, self.settings.init_alpha, self.settings.init_beta)
+
+
 class CacheTrainer(CLIPTrainer):
     """What both have: a learner with a key for each training image."""
 
-    Method = TipAdapterMethod
     method: Any
     model_name = "cache"
     needs_layers = False
@@ -251,13 +256,15 @@ class TipAdapter(CacheTrainer, FeatureFit):
     """The cache as it is."""
 
     node = "TIPADAPTER"
+    Method = TipAdapterMethod
 
 
 @TRAINER_REGISTRY.register()
 class TipAdapterF(CacheTrainer):
-    """The keys are trained by the cross-entropy of the logits, at the initial alpha and beta."""
+    """The keys are trained, by cross-entropy."""
 
     node = "TIPADAPTER"
+    Method = TipAdapterFMethod
 
     @cached_property
     def val_features(self) -> Features | None:
