@@ -30,7 +30,9 @@ class Features(NamedTuple):
 def image_features(trainer: CLIPTrainer, items: Sequence[Any], view: int | None = None) -> Features:
     """Features of a list of images, in its order, as they are for a test; with a `view`, of that
     number of random views as in training, which is the same in every run of one seed."""
-    cfg = trainer.cfg
+    cfg = trainer.cfg.clone()
+    cfg.defrost()
+    cfg.VERBOSE = False  # the transforms were printed when the loaders were built
     loader = build_data_loader(
         cfg,
         sampler_type="SequentialSampler",

@@ -138,6 +138,7 @@ def assert_same_run(run, one, rtol: float = 1e-4, atol: float = 1e-5, other: str
         ("CoOp", 3, ("DATALOADER.TRAIN_X.BATCH_SIZE", "3", "DATALOADER.TEST.BATCH_SIZE", "4")),
         ("PromptSRC", 2, ("TEST.FINAL_MODEL", "best_val", "TRAINER.PROMPTSRC.GPA_MEAN", "2")),
         ("ProGrad", 2, ("TRAINER.PROGRAD.LAMBDA", "3")),
+        ("TipAdapterF", 2, ("TEST.FINAL_MODEL", "best_val")),
     ],
 )
 def test_as_in_one_process(trainer, count, opts, toy, tmp_path):
