@@ -29,7 +29,10 @@ class Features(NamedTuple):
 @torch.no_grad()
 def image_features(trainer: CLIPTrainer, items: Sequence[Any], view: int | None = None) -> Features:
     """Features of a list of images, in its order, as they are for a test; with a `view`, of that
-    number of random views as in training, which is the same in every run of one seed."""
+    number of random views as in training, which is the same in every run of one seed.
+
+    FloatingPointError if one is infinite or NaN.
+    """
     cfg = trainer.cfg.clone()
     cfg.defrost()
     cfg.VERBOSE = False  # the transforms were printed when the loaders were built
@@ -44,8 +47,20 @@ def image_features(trainer: CLIPTrainer, items: Sequence[Any], view: int | None 
     if view is not None:
         _seed(loader, Random(f"{cfg.SEED} {view}").getrandbits(62))
     f = features_of(trainer, loader, None if view is None else [cfg.SEED, view])
+    if bad := int((~f.isfinite()).any(dim=1).sum()):
+        advice = trainer.precision.remedy(trainer.settings.key("PREC"), learns=False)
+        raise FloatingPointError(
+            f"the features of {bad} of {len(f)} images are infinite or NaN, so nothing can be "
+            f"fitted to them. {advice}"
+        )
     labels = torch.tensor([item.label for item in items])
     return Features(f.to(trainer.device), labels.to(trainer.device))
+
+
+def validation_images(dataset: Any) -> list[Any]:
+    """The validation images, as far as they are not the test images, as ImageNet's are here."""
+    tested = {image.impath for image in dataset.test}
+    return [image for image in dataset.val or [] if image.impath not in tested]
 
 
 def _seed(loader: Any, seed: int) -> None:
@@ -93,5 +108,5 @@ class FeatureFit(CLIPTrainer):
         what = "" if views is None else f", {views} views of each"
         print(f"Image features of {len(data.train_x)} training images{what}")
         train = [image_features(self, data.train_x, view) for view in numbers]
-        val = image_features(self, data.val) if data.val else None
-        self.method.fit(train, val)
+        val = validation_images(data)
+        self.method.fit(train, image_features(self, val) if val else None)

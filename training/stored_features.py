@@ -68,7 +68,7 @@ def features_of(trainer: Any, loader: Any, view: list[Any] | None = None) -> Ten
     with torch.no_grad():
         images = (trainer.parse_batch_test(batch)[0] for batch in _batches(loader))
         features = torch.cat([trainer.frozen_features(each).cpu() for each in images])
-    if store and description:
+    if store and description and features.isfinite().all():
         store.write(description, features)
     return features
 

@@ -20,7 +20,10 @@ ROOMS = {  # room: (our packages, other packages) that it may import
         },
     ),
     "training": ({"frozen_clip", "dassl", "common"}, {"torch", "yacs", "tqdm"}),
-    "trainers": ({"training", "frozen_clip", "dassl"}, {"torch", "yacs"}),
+    "trainers": (
+        {"training", "frozen_clip", "dassl"},
+        {"torch", "yacs", "sklearn"},  # the last one late
+    ),
     "datasets": ({"dassl", "common"}, {"numpy", "scipy", "PIL"}),
     "packages/dassl/src/dassl": (
         set(),
