@@ -30,17 +30,22 @@ from torch import Tensor, nn
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP
 from training.class_bound import ClassLearner, decode
-from training.feature_fit import FeatureFit, FeatureFitMethod, Features, image_features
+from training.ensembles import mean_features, own_ensemble
+from training.feature_fit import (
+    FeatureFit,
+    FeatureFitMethod,
+    Features,
+    image_features,
+    validation_images,
+)
 from training.method import cosine_logits, normalize
 from training.published import CLASSNAMES, State
 from training.settings import YES_NO, MethodSettings, key, number, several, whole
-from training.templates import SELECTED_TEMPLATES
 from training.trainer import CLIPTrainer
 
 SCALE = 100.0  # of cosines, whatever CLIP's own
 LEAST = 0.1  # where the grid of the search begins
 AT_ONCE = 2**24  # numbers in a table of the search
-IMAGENETS = ("ImageNet", "ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR")
 OF_BETA_AND_ALPHA = "of beta, then of alpha: the search's"
 
 
@@ -58,13 +63,9 @@ class TipAdapterSettings(MethodSettings):
     )
 
     @property
-    def sentences(self) -> tuple[str, ...]:
-        """Templates of its own: for ImageNet and its variants."""
-        return SELECTED_TEMPLATES if self.dataset in IMAGENETS else ()
-
-    @property
     def template(self) -> str | None:
-        return self.sentences[0] if self.sentences else None
+        """The first of several, where it has some of its own."""
+        return next(iter(own_ensemble(self.dataset)), None)
 
     @property
     def per_class(self) -> bool:
@@ -123,21 +124,19 @@ class TipAdapterMethod(FeatureFitMethod):
 
     def prepare(self, classnames: Sequence[str]) -> None:
         self.views = self.settings.augment_epoch
-        others = [self.clip.prompts(classnames, each) for each in self.settings.sentences[1:]]
-        features = [normalize(self.clip.encode_text(each)) for each in (self.prompts, *others)]
-        self.register_buffer("w", normalize(torch.stack(features).mean(dim=0)), persistent=False)
+        templates = own_ensemble(self.settings.dataset) or (self.template,)
+        w = mean_features(self.clip, classnames, templates)
+        self.register_buffer("w", w, persistent=False)
 
     def text_features(self) -> Tensor:
         """w (C, E), normalized: of the mean of normalized features."""
         return self.w
 
-    def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
-        return self.logits(images, w, self.learner.alpha, self.learner.beta)
+    def of_features(self, f: Tensor, w: Tensor, seen: bool) -> Tensor:
+        return self.logits(f, w, self.learner.alpha, self.learner.beta)
 
-    def logits(
-        self, images: Tensor, w: Tensor, alpha: Tensor | float, beta: Tensor | float
-    ) -> Tensor:
-        f = normalize(self.clip.encode_image(images))
+    def logits(self, f: Tensor, w: Tensor, alpha: Tensor | float, beta: Tensor | float) -> Tensor:
+        f = normalize(f)
         with torch.autocast(f.device.type, enabled=False):
             near_NS = (beta * (f @ self.learner.keys.mT - 1)).exp()
             return cosine_logits(f, w, SCALE) + alpha * self.learner.votes(near_NS, w.shape[0])
@@ -235,7 +234,8 @@ class TipAdapterFMethod(TipAdapterMethod):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C) of a training step, whose alpha and beta are those of the settings."""
-        return self.logits(images, self.w, self.settings.init_alpha, self.settings.init_beta)
+        f = self.frozen_features(images)
+        return self.logits(f, self.w, self.settings.init_alpha, self.settings.init_beta)
 
 
 class CacheTrainer(CLIPTrainer):
@@ -268,7 +268,7 @@ class TipAdapterF(CacheTrainer):
 
     @cached_property
     def val_features(self) -> Features | None:
-        val = self.dm.dataset.val
+        val = validation_images(self.dm.dataset)
         return image_features(self, val) if val else None
 
     def before_train(self) -> None:
