@@ -1,4 +1,4 @@
-"""CoOp: context optimisation, learned words instead of 'a photo of a'.
+"""CoOp: context optimization, learned words instead of 'a photo of a'.
 
 IJCV 2022, arXiv 2109.01134. The words around a class name are vectors in CLIP's
 word-embedding space and learned by gradient, one context for all classes or one for each

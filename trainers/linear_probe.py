@@ -1,4 +1,4 @@
-"""LinearProbe: logistic regression on the frozen CLIP's image features, without any text.
+"""Linear probe: logistic regression on the frozen CLIP's image features, without any text.
 
 ICML 2021, arXiv 2103.00020; the few-shot protocol is CoOp's (IJCV 2022, arXiv 2109.01134). The
 weight C of the data against the penalty is searched on validation images. Where the published code

@@ -1,4 +1,4 @@
-"""LPPlusPlus: LP++, a linear probe that adds the text features, each class by its own weight.
+"""LP++: a linear probe that adds the text features, each class by its own weight.
 
 CVPR 2024, arXiv 2404.02285. The features of one random view of each training image are all in every
 step. Where training starts and how long its steps are follows from them, so nothing is tuned.

@@ -1,4 +1,4 @@
-"""MultiModalAdapter: MMA, small adapters beside the upper layers of both towers.
+"""MMA: multi-modal adapter, small adapters beside the upper layers of both towers.
 
 CVPR 2024. In every layer from ADAPTER_START to ADAPTER_END a branch reads what the layer's
 attention reads, `h = ln_1(x)`, and is added to the layer's output:

@@ -1,4 +1,4 @@
-"""TwoStage (2SFS): the layer norms of both towers first, then a classifier of its own.
+"""2SFS: two stages, the layer norms of both towers first, then a classifier of its own.
 
 CVPR 2025, arXiv 2503.11609. The first part of the steps trains weight and bias of `ln_1` and `ln_2`
 in both towers, on the cross-entropy of CLIP's logits. Then the towers stay as they are: the
