@@ -24,8 +24,10 @@ from tools.results.alike import (
 )
 from tools.results.layout import HALVES, natural_key
 from tools.results.reader import Run
+from tools.sweep.protocols import CLASS_BOUND
 
 HM = "HM"
+UNANSWERED = "unanswered"
 EMPTY = ("unreadable", "unfinished", "unmeasured", "missing", "unpaired")
 KINDS = ("", "source", "targets", "domain generalisation")
 Place = tuple[str, str, str]  # dataset, method, part
@@ -70,7 +72,8 @@ class Cell:
     """Mean and values by seed of the runs that are complete, and the seeds that are due.
 
     `state` is complete; partial: seeds are missing; or one of EMPTY, and then there is no mean.
-    unmeasured: complete runs without this metric; unpaired: two methods without a common seed.
+    unmeasured: complete runs without this metric; unpaired: two methods without a common seed;
+    unanswered: the method answers for its training classes alone, so that nothing is missing.
     """
 
     state: str
@@ -84,12 +87,12 @@ class Cell:
 
     @property
     def complete(self) -> bool:
-        return self.state == "complete"
+        return self.state in ("complete", UNANSWERED)
 
     @property
     def lacking(self) -> list[int]:
         """Seeds that are due and have no value."""
-        return [seed for seed in self.due if seed not in self.values]
+        return [s for s in self.due if s not in self.values and self.state != UNANSWERED]
 
     def spread(self, measure: Measure) -> float | None:
         """Standard deviation or half of the 95% interval; None for fewer than two seeds."""
@@ -131,7 +134,9 @@ def hm_cell(base: Cell, new: Cell) -> Cell:
     """The HM of the two means over seeds; its values are the HMs of each seed that has both."""
     due = tuple(sorted({*base.due, *new.due}))
     if base.mean is None or new.mean is None:
-        return Cell(_first_empty((base.state, new.state)), due=due)
+        states = (base.state, new.state)
+        state = UNANSWERED if base.complete and new.complete else _first_empty(states)
+        return Cell(state, due=due)
     values = {
         seed: harmonic_mean(base.values[seed], new.values[seed])
         for seed in sorted(base.values.keys() & new.values.keys())
@@ -144,7 +149,8 @@ def hm_cell(base: Cell, new: Cell) -> Cell:
 def average_cell(cells: Sequence[Cell]) -> Cell:
     """The mean of the cells' means; values by seed only when all cells have the same seeds."""
     if not cells or any(cell.mean is None for cell in cells):
-        return Cell("missing")
+        is_unanswered = bool(cells) and all(cell.state == UNANSWERED for cell in cells)
+        return Cell(UNANSWERED if is_unanswered else "missing")
     values = pd.DataFrame([cell.values for cell in cells])
     means = {} if values.isna().any(axis=None) else {s: fmean(values[s]) for s in sorted(values)}
     return Cell("complete", fmean(cell.mean for cell in cells), means, tuple(means))
@@ -431,7 +437,10 @@ def _grid(frame: pd.DataFrame, trained: pd.DataFrame | None, methods: Methods, m
         for name in datasets:
             for part in parts:
                 own = members.get((name, label, part), [])
-                cells[name, label, part] = cell_of(own, metric, seeds | due[name, label])
+                cell = cell_of(own, metric, seeds | due[name, label])
+                if part == "new" and methods.about[label].trainer in CLASS_BOUND and not own:
+                    cell = replace(cell, state=UNANSWERED)
+                cells[name, label, part] = cell
     _mark_rows(cells)
     _mark_targets(cells, sources)
     _mark_doubles(cells)

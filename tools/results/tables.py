@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from tools.results.frame import HM, Cell, Grid, Measure, ci95, std, together
+from tools.results.frame import HM, UNANSWERED, Cell, Grid, Measure, ci95, std, together
 from tools.results.published import Comparison, is_far, signed
 from tools.results.reader import Run
 
@@ -212,7 +212,8 @@ def _entry(grid: Grid, style: Style, place: tuple[str, str, str], usual: int) ->
     """`81.23 ± 0.45`, with the number of seeds behind it when that is not the usual one."""
     cell = grid.cell(*place)
     if cell.mean is None:
-        return Entry(cell, "-" if place[2] == HM else f"{cell.state}*")
+        is_plain = place[2] == HM or cell.state == UNANSWERED
+        return Entry(cell, "-" if is_plain else f"{cell.state}*")
     text = _number(grid, style, place, cell)
     if not cell.complete:
         return Entry(cell, f"{text} ({len(cell.values)}/{len(cell.due)})*")
@@ -284,6 +285,8 @@ def _legend(grid: Grid, parts: tuple[str, ...], averages_differ: bool, usual: in
     if averages_differ:
         lines.append("(k/n)†: over k of n data sets, not those of the others: see those in common")
     cells = [cell for (_, _, part), cell in grid.cells.items() if part in parts]
+    if any(cell.state == UNANSWERED for cell in cells):
+        lines.append("-: learned by example, the method knows the classes of training alone")
     if any(cell.complete and len(cell.due) != usual for cell in cells):
         lines.append(f"(n): mean of n seeds instead of {usual}")
     return lines + unlike_lines(grid, parts)

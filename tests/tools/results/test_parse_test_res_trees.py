@@ -120,3 +120,19 @@ def test_cross_dataset_targets_are_due_for_every_trained_seed(tmp_path, capsys):
     main([str(tmp_path)])
     _, targets = capsys.readouterr().out.split("dtd, 16 shots, targets (2 seeds)")
     assert rows(targets)["MMRL"] == ["45.00 (1/2)*"]
+
+
+def test_new_classes_of_a_method_that_knows_its_training_classes_alone(tmp_path, capsys):
+    """Nothing is missing there, and its base average is over all datasets."""
+    for dataset in ("dtd", "eurosat"):
+        base_and_new(tmp_path, dataset, 1, 70, 60)
+        run = place(tmp_path / "base2new", "train_base", dataset, 1, "TipAdapter/small")
+        write(run / "log.txt", trained(6000))
+    assert main([str(tmp_path / "base2new"), "--strict"]) == 0
+    printed = capsys.readouterr().out
+    assert "incomplete" not in printed and "missing" not in printed
+    assert "-: learned by example, the method knows the classes of training alone" in printed
+    base, new, hm = (rows(part) for part in printed.split("16 shots, ")[1:])
+    assert base["Average"] == ["70.00", "74.07"]
+    assert new["dtd"] == new["Average"] == ["60.00", "-"]
+    assert hm["Average"][1] == "-"
