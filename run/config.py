@@ -141,7 +141,12 @@ def _by_own_key(setting: Setting, trainer: str) -> Setting:
     room, _, name = setting.key.rpartition(".")
     table = getattr(cls, "published_keys", {})
     own = table.get(setting.key) or table.get(f"{room}.*", "").replace("*", name)
-    return setting._replace(key=f"TRAINER.{cls.node}.{own}") if cls and own else setting
+    if not (cls and own):
+        return setting
+    key, value = f"TRAINER.{cls.node}.{own}", setting.value
+    if own == "CTX_INIT" and str(value).lower() not in ("true", "false"):
+        value = bool(value)  # words, as CoOp has them: these methods take words of their own
+    return setting._replace(key=key, value=value)
 
 
 def file_settings(file: str | Path) -> list[Setting]:

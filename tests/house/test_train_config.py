@@ -105,3 +105,27 @@ def test_saved_config_is_of_this_trainer_and_can_be_used_again(trained):
 
 def test_importing_a_plugin_twice_is_harmless():
     assert default_config() == default_config()
+
+
+@pytest.mark.parametrize("init", ["True", "'a photo of a'"])
+def test_keys_of_the_published_code_are_read_as_ours(init, tmp_path):
+    file = tmp_path / "published.yaml"
+    file.write_text(f"TRAINER: {{COOP: {{N_CTX: 3, W: 2.0, CTX_INIT: {init}}}}}")
+    arguments = ("--trainer", "KgCoOp", "--config-file", str(file), "TRAINER.COOP.PREC", "fp32")
+    node = config(*arguments)[0].TRAINER.KGCOOP
+    assert (node.N_CTX, node.W, node.CTX_INIT, node.PREC) == (3, 2.0, True, "fp32")
+    cfg, _ = config("--trainer", "ProGrad", "LOSS.LAMBDA", "0.5", "TRAINER.COOP.N_CTX", "8")
+    assert (cfg.TRAINER.PROGRAD.LAMBDA, cfg.TRAINER.PROGRAD.N_CTX) == (0.5, 8)
+    assert cfg.TRAINER.COOP.N_CTX == 16
+    cfg, _ = config("--trainer", "CoPrompt", "TRAINER.W", "0.5", "TRAINER.DISTILL", "mse")
+    assert (cfg.TRAINER.CoPrompt.W, cfg.TRAINER.CoPrompt.DISTILL) == (0.5, "mse")
+    with pytest.raises(ValueError, match=r"unknown config key 'LOSS.LAMBDA'"):
+        config("--trainer", "CoOp", "LOSS.LAMBDA", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("Tip-Adapter-F", "TipAdapterF"), ("MMA", "MultiModalAdapter"), ("LP++", "LPPlusPlus")],
+)
+def test_a_trainer_by_the_name_of_its_paper(written, meant):
+    assert config("--trainer", written)[0].TRAINER.NAME == meant
