@@ -18,8 +18,8 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from dassl.data.data_manager import DatasetWrapper, build_data_loader
-from frozen_clip.feature_store import FeatureStore, directory_for
 from training.adaptive_batch import MOST_ON_CPU
+from training.feature_store import FeatureStore, directory_for
 
 GB = 10**9
 

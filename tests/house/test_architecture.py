@@ -19,7 +19,7 @@ ROOMS = {  # room: (our packages, other packages) that it may import
             *("open_clip", "transformers"),  # late, where a backbone needs them
         },
     ),
-    "training": ({"frozen_clip", "dassl", "common"}, {"torch", "yacs", "tqdm"}),
+    "training": ({"frozen_clip", "dassl", "common"}, {"torch", "yacs", "tqdm", "safetensors"}),
     "trainers": (
         {"training", "frozen_clip", "dassl"},
         {"torch", "yacs", "sklearn"},  # the last one late

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import train
-from frozen_clip.feature_store import ENDING, FeatureStore, directory_for
 from tests.helpers.toy_run import SAVE, build, command, state_of, write_clips, write_pictures
 from training import stored_features
+from training.feature_store import ENDING, FeatureStore, directory_for
 
 
 @pytest.fixture

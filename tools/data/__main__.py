@@ -122,7 +122,7 @@ def run_toy(args: argparse.Namespace) -> None:
 
 
 def run_features(args: argparse.Namespace) -> None:
-    from frozen_clip.feature_store import ENDING, FeatureStore, directory_for
+    from training.feature_store import ENDING, FeatureStore, directory_for
 
     directory = directory_for(args.root if args.root.is_dir() else None)
     entries = FeatureStore(directory, most=0).entries()
