@@ -115,7 +115,7 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
     given.append(command_settings(args))
     said = {s.key: s.value for settings in given for s in settings}
     trainer = str(said.get("TRAINER.NAME", cfg.TRAINER.NAME))
-    of_dataset, of_trainer, command = ([_by_own_key(s, trainer) for s in each] for each in given)
+    of_dataset, of_trainer, command = ([_by_own_key(cfg, s, trainer) for s in each] for each in given)
     table = table_settings(
         Path(args.config_file).parent / "per_dataset.yaml" if args.config_file else None,
         str(said.get("TASK", cfg.TASK)),
@@ -135,13 +135,13 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
     return cfg, notes
 
 
-def _by_own_key(setting: Setting, trainer: str) -> Setting:
-    """A key of the published code of a trainer as the key of its own node here."""
+def _by_own_key(cfg: CfgNode, setting: Setting, trainer: str) -> Setting:
+    """A key of the published code of a trainer as the key of its own node here, if it has it."""
     cls = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY else None
     room, _, name = setting.key.rpartition(".")
     table = getattr(cls, "published_keys", {})
     own = table.get(setting.key) or table.get(f"{room}.*", "").replace("*", name)
-    if not (cls and own):
+    if not (cls and own in cfg.TRAINER[cls.node]):
         return setting
     key, value = f"TRAINER.{cls.node}.{own}", setting.value
     if own == "CTX_INIT" and str(value).lower() not in ("true", "false"):
