@@ -17,6 +17,7 @@ from training.published import published
 
 LEARNERS = [name for name in trainer_names() if TRAINER_REGISTRY.get(name).model_name]
 SAID = {"PromptSRC": "IVLP or PromptSRC", "MMRLpp": "MMRLPlus or MMRLpp"}  # the same tensors
+SAID |= dict.fromkeys(("CoOp", "KgCoOp", "ProGrad"), "CoOp or KgCoOp or ProGrad")
 
 
 def learned(file) -> dict:
