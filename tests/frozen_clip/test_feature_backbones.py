@@ -272,10 +272,13 @@ def test_what_a_refusal_says_of_images_is_enough(models, toy, tmp_path, capsys):
     assert len(base) == run["total"] == 9 and right == run["correct"]
 
 
-def test_half_precision_is_of_autocast_alone(models, toy, tmp_path):
+@pytest.mark.parametrize(
+    ("trainer", "node"), [("ZeroshotCLIP2", "ZEROSHOTCLIP"), ("TaskRes", "TaskRes")]
+)
+def test_half_precision_is_of_autocast_alone(trainer, node, models, toy, tmp_path):
     name = f"open_clip:{models['siglip'][0]}"
-    opts = prefer(models["siglip"][0], "TRAINER.ZEROSHOTCLIP.PREC", "amp")
-    assert train.main(command(toy, "ZeroshotCLIP2", tmp_path, opts=opts)) == 0
+    opts = prefer(models["siglip"][0], f"TRAINER.{node}.PREC", "amp")
+    assert train.main(command(toy, trainer, tmp_path, opts=opts)) == 0
     assert frozen_clip.load(name, matmul_dtype=torch.bfloat16).dtype == torch.float32
     with pytest.raises(ValueError, match="PREC fp16 must be amp or fp32"):
         frozen_clip.load(name, dtype=torch.float16)

@@ -181,7 +181,7 @@ BACKBONES = (
         "another tokenizer", FOLDER, other_tokenizer, "is not the tokenizer of", "put the files"
     ),
     features("not finite", FOLDER, not_finite, "infinite or NaN: logit_scale", "Get its file"),
-    features(
-        "for MMRL", FOLDER, None, "features alone, and MMRL", "Choose --trainer Zeroshot"
-    )._replace(trainer="MMRL"),
+    features("for MMRL", FOLDER, None, "features alone, and MMRL", "Choose --trainer ")._replace(
+        trainer="MMRL"
+    ),
 )
