@@ -81,10 +81,7 @@ ENGINE = {  # what plugins may use, so that they also run on upstream Dassl
 # Imported where they are called, with a way around them.
 OURS_ALONE = {
     "dassl.data.seeding": {"set_loader_seed"},
-    "dassl.optim.lr_scheduler": {
-        "EpochSchedule",
-        "cosine_per_step",
-    },  # `_set_budget` refuses others
+    "dassl.optim.lr_scheduler": {"EpochSchedule", "cosine_per_step"},
 }
 
 
