@@ -115,7 +115,9 @@ def build_config(args: Namespace) -> tuple[CfgNode, list[str]]:
     given.append(command_settings(args))
     said = {s.key: s.value for settings in given for s in settings}
     trainer = str(said.get("TRAINER.NAME", cfg.TRAINER.NAME))
-    of_dataset, of_trainer, command = ([_by_own_key(cfg, s, trainer) for s in each] for each in given)
+    of_dataset, of_trainer, command = (
+        [_by_own_key(cfg, s, trainer) for s in each] for each in given
+    )
     table = table_settings(
         Path(args.config_file).parent / "per_dataset.yaml" if args.config_file else None,
         str(said.get("TASK", cfg.TASK)),

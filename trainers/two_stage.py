@@ -1,4 +1,4 @@
-"""2SFS: two stages, the layer norms of both towers first, then a classifier of its own.
+"""2SFS: two stages, first the layer norms of both towers, then a classifier.
 
 CVPR 2025, arXiv 2503.11609. The first part of the steps trains weight and bias of `ln_1` and `ln_2`
 in both towers, on the cross-entropy of CLIP's logits. Then the towers stay as they are: the
@@ -15,6 +15,7 @@ is answered by its row of the classifier, on whatever list it stands.
     f  feature of an image      w  text feature of a class, or its row of the classifier
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,7 +168,8 @@ class TwoStageMethod(Method):
                 f"{path} is damaged: it has {len(known)} class names, and a classifier of shape "
                 f"{tuple(rows.shape)}. Get the file again, or train again"
             )
-        place = {name: row for row, name in enumerate(known) if known.count(name) == 1}
+        count = Counter(known)
+        place = {name: row for row, name in enumerate(known) if count[name] == 1}
         found = [place.get(name, len(known)) for name in self.classnames]
         if self.classnames != known:
             rows = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])[found]
