@@ -77,6 +77,7 @@ def test_training_of_the_published_code(golden):
     keys = method.learner.keys
     assert_close(keys, golden["param/adapter.weight"], REST)
     keys.data.copy_(golden["param/adapter.weight"])
+    method.learner.alpha.fill_(9)  # as if found: training is at the initial values
     file = str(variant("TipAdapterF", "vit_b16"))
     cfg, _ = config("--trainer", "TipAdapterF", "--config-file", file)
     optimizer = build_optimizer(method.learner, cfg.OPTIM)
@@ -92,6 +93,7 @@ def test_training_of_the_published_code(golden):
         optimizer.step()
         schedule.step()
     assert_close(keys, golden["after6/adapter.weight"], REST)
+    method.learner.alpha.fill_(golden.options["INIT_ALPHA"])
     assert_close(answers(method, golden["in/images"]), golden["eval6/logits"], LOGITS)
 
 
@@ -198,6 +200,16 @@ def test_other_classes_and_sizes(golden):
     load_learner(other, method.learner.state_dict(), FILE, Published())
     assert len(other.learner.keys) == len(other.learner.labels) == 6
     assert_close(answers(other, images), answers(method, images)[:, order], LOGITS)
+
+
+def test_tensors_of_the_published_code_in_a_checkpoint(golden, capsys):
+    """They have no class names: the run's are taken."""
+    keys, values = golden["buffer/cache_keys"].mT, golden["buffer/cache_values"]
+    state = {"keys": keys, "labels": values.argmax(dim=1)}
+    state |= {"alpha": torch.tensor(1.17), "beta": torch.tensor(1.0)}
+    load_learner(method := method_of(golden), state, FILE, Published())
+    assert "has no class names" in capsys.readouterr().out
+    assert_close(answers(method, golden["in/images"]), golden["out/logits"], LOGITS)
 
 
 def test_an_empty_cache_is_zero_shot(golden):
