@@ -28,7 +28,7 @@ from training.settings import YES_NO, MethodSettings, key, number, precision, wh
 
 COARSE = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)  # C
 TOLERANCES = (1e-13, 1e-15, 1e-17)  # of scikit-learn, tried in turn
-REACHED = 1e-6  # how far a minimum may be, in parts of |W|
+REACHED = 1e-4  # how far the minimum may be, in parts of |W|; more only where C is large
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class LinearProbeMethod(FeatureFitMethod):
         return affine(self.features(f), w)
 
     def describe(self, seen: bool) -> dict[str, object]:
-        return {"logits": "f @ w[:, :-1].T + w[:, -1]", "normalized f": self.normalized}
+        f = "f / norm(f)" if self.normalized else "f"
+        return {"logits": f"{f} @ w[:, :-1].T + w[:, -1]"}
 
     def fit(self, train: Sequence[Features], val: Features | None) -> None:
         (images,) = train

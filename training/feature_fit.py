@@ -105,7 +105,7 @@ class FeatureFit(CLIPTrainer):
         self.num_batches = 1
         data, views = self.dm.dataset, self.method.views
         numbers = [None] if views is None else range(views)
-        what = "" if views is None else f", {views} views of each"
+        what = "" if views is None else f", random views of each: {views}"
         print(f"Image features of {len(data.train_x)} training images{what}")
         train = [image_features(self, data.train_x, view) for view in numbers]
         val = validation_images(data)
