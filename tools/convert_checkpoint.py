@@ -103,7 +103,7 @@ def convert(
     write(path, tensors, owner, epoch, beside, bool(theirs.file))
     if config and config.resolve() != (source / CONFIG).resolve():
         shutil.copy(source / CONFIG, config)
-    count = sum(tensor.numel() for tensor in learner.values())
+    count = sum(tensor.numel() for tensor in learner.values() if tensor.is_floating_point())
     return f"{path}: {count:,} values that {owner} learned in {epoch} epochs, from {file}"
 
 
