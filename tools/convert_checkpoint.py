@@ -93,6 +93,10 @@ def convert(
         if output.exists() and not force:
             raise ValueError(f"{output} exists already; add --force to overwrite it")
     owner = trainer or " or ".join(trainers_of(state))  # IVLP and PromptSRC look alike
+    if to == "public" and not key_map.tensors:
+        raise ValueError(
+            f"no published checkpoints of {name} are known: convert --to ours or safetensors"
+        )
     if to == "public" and (lacking := key_map.start_keys - starts.keys()):
         raise ValueError(
             f"{file} does not say in which layer {name} starts ({min(lacking)}): convert the "
@@ -162,7 +166,7 @@ def whose(state: State, file: Path, trainer: str | None) -> str:
     known = trainers_of(state)
     if trainer:
         own = _key_map(trainer, state)
-        if not own.found_in(state) and not own.is_ours(state):
+        if own.tensors and not own.found_in(state) and not own.is_ours(state):
             seems = f"; it holds what {' or '.join(known)} learns" if known else ""
             raise ValueError(f"{file} does not hold what {trainer} learns{seems}")
         return trainer

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP
+from training.checkpoints import load_learner, read_tensor
 from training.class_bound import ClassLearner, decode
 from training.ensembles import mean_features, own_ensemble
 from training.feature_fit import (
@@ -39,7 +40,7 @@ from training.feature_fit import (
     validation_images,
 )
 from training.method import cosine_logits, normalize
-from training.published import CLASSNAMES, State
+from training.published import CLASSNAMES, State, published
 from training.settings import YES_NO, MethodSettings, key, number, several, whole
 from training.trainer import CLIPTrainer
 
@@ -245,10 +246,40 @@ class CacheTrainer(CLIPTrainer):
     model_name = "cache"
     needs_layers = False
     learns_classes = True
+    keys_file: str  # of the published code, before the number of shots
 
     def _register_learner(self) -> None:
         self.method.learner.resize(len(self.dm.dataset.train_x))
         super()._register_learner()
+
+    @cached_property
+    def val_features(self) -> Features | None:
+        val = validation_images(self.dm.dataset)
+        return image_features(self, val) if val else None
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Also from files of the published code, for whose keys beta and alpha are searched."""
+        names = (
+            f"{name}_{self.cfg.DATASET.NUM_SHOTS}shots.pt" for name in (self.keys_file, "values")
+        )
+        keys_file, values_file = (Path(directory) / name for name in names)
+        if not values_file.is_file():
+            super().load_model(directory, epoch)
+            return
+        keys, values = read_tensor(keys_file), read_tensor(values_file)
+        if keys.dim() != 2 or values.dim() != 2 or values.shape[1] != len(self.classnames):
+            raise ValueError(
+                f"{keys_file} and {values_file.name} have shapes {tuple(keys.shape)} and "
+                f"{tuple(values.shape)}, and this run has {len(self.classnames)} classes: take the "
+                "files of this dataset, and DATASET.SUBSAMPLE_CLASSES all"
+            )
+        keys = keys.mT if self.keys_file == "keys" else keys
+        state = {**self.method.learner.state_dict(), "keys": keys, "labels": values.argmax(dim=1)}
+        del state[CLASSNAMES]  # they are not said
+        load_learner(self.method, state, keys_file, published(type(self)))
+        self.checkpoint = keys_file
+        print(f"Loaded {keys_file}")
+        self.method.search(self.val_features)
 
 
 @TRAINER_REGISTRY.register()
@@ -257,6 +288,7 @@ class TipAdapter(CacheTrainer, FeatureFit):
 
     node = "TIPADAPTER"
     Method = TipAdapterMethod
+    keys_file = "keys"
 
 
 @TRAINER_REGISTRY.register()
@@ -265,11 +297,7 @@ class TipAdapterF(CacheTrainer):
 
     node = "TIPADAPTER"
     Method = TipAdapterFMethod
-
-    @cached_property
-    def val_features(self) -> Features | None:
-        val = validation_images(self.dm.dataset)
-        return image_features(self, val) if val else None
+    keys_file = "best_F"
 
     def before_train(self) -> None:
         """Make the cache, unless the run that is resumed has it."""

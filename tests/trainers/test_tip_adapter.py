@@ -244,6 +244,34 @@ def test_more_shots_than_the_run(toy, tmp_path):
     assert torch.equal(classify(one), classify(trainer))
 
 
+@pytest.mark.parametrize(("name", "file"), [("TipAdapter", "keys"), ("TipAdapterF", "best_F")])
+def test_files_of_the_published_code(name, file, toy, tmp_path, capsys):
+    """Beta and alpha are not in them: they are searched."""
+    trainer = build(command(toy, name, tmp_path / "ours"))
+    trainer.train()
+    keys, labels = trainer.method.learner.keys, trainer.method.learner.labels
+    public = tmp_path / "public"
+    public.mkdir()
+    torch.save(keys.detach().mT if file == "keys" else keys, public / f"{file}_2shots.pt")
+    torch.save(torch.nn.functional.one_hot(labels).half(), public / "values_2shots.pt")
+    other = build(command(toy, name, tmp_path / "other"))
+    other.load_model(str(public))
+    assert torch.equal(classify(other), classify(trainer))
+    assert "has no class names" in capsys.readouterr().out
+    torch.save(torch.eye(6), public / "values_2shots.pt")
+    with pytest.raises(ValueError, match=r"shapes .* and \(6, 6\), and this run has 3 classes"):
+        other.load_model(str(public))
+    torch.save({"values": torch.eye(6)}, public / "values_2shots.pt")
+    with pytest.raises(ValueError, match="no plain tensor"):
+        other.load_model(str(public))
+    (public / "values_2shots.pt").write_bytes(b"PK no archive")
+    with pytest.raises(ValueError, match=r"values_2shots.pt holds no tensor \(File is not a zip"):
+        other.load_model(str(public))
+    (public / f"{file}_2shots.pt").unlink()
+    with pytest.raises(FileNotFoundError):
+        other.load_model(str(public))
+
+
 # Runs
 
 
