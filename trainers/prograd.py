@@ -36,7 +36,8 @@ class LastWords(Context):
     """`words` in the last of `count` places; those before them start as zero vectors.
 
     Words are counted by spaces. Where one is several tokens, as 'pet,' is, the last tokens have
-    no place: they stay as they are, between the context and the class name.
+    no place: they stay as they are, between the context and the class name. Where the name is
+    moved (CLASS_TOKEN_POSITION) they are taken for its first tokens.
     """
 
     def __init__(self, words: str, count: int):
