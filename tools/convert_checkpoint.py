@@ -14,6 +14,7 @@ written here, or the directory of a run. OUT is a file (*.pth, *.pt, model.pth.t
 """
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -147,8 +148,9 @@ def read(file: Path) -> tuple[State, int, dict[str, Any]]:
     try:
         with safe_open(file, framework="pt") as tensors:
             state = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
-            said = tensors.metadata() or {}
-            return state, _as_epoch(said.pop("epoch", None), file), said
+            beside = tensors.metadata() or {}
+            said = _as_settings(beside.get("settings", "{}"), file)
+            return state, _as_epoch(beside.get("epoch"), file), said
     except SafetensorError as error:
         what = what_it_is(file)
         why = f"it is {what}" if what else f"{error}. Get it again"
@@ -159,6 +161,16 @@ def _as_epoch(value: object, file: Path) -> int:
     if value is not None and not re.fullmatch(r"\d{1,9}", str(value)):
         raise ValueError(f"{file} says that it is of epoch {value!r:.40}; get another copy of it")
     return int(str(value or 0))
+
+
+def _as_settings(text: str, file: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(text)
+    except (ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file} says that its settings are {text!r:.40}; get another copy of it")
+    return settings
 
 
 def whose(state: State, file: Path, trainer: str | None) -> str:
@@ -192,8 +204,9 @@ def write(
         content = {"weights": nested(tensors), "metadata": said}
     with atomic_write(path) as draft:
         if path.suffix == ".safetensors":
-            words = {key: str(value) for key, value in {**said, "epoch": epoch}.items()}
-            save_file(tensors, draft, metadata={**words, "trainer": trainer})
+            metadata = {"trainer": trainer, "epoch": str(epoch)}
+            metadata |= {"settings": json.dumps(said)} if said else {}
+            save_file(tensors, draft, metadata=metadata)
         else:
             torch.save(content, draft)
 
