@@ -207,11 +207,12 @@ def _read(file: Path) -> Published:
         name: PublishedTensor(**{**entry, "axes": tuple(entry["axes"])})
         for name, entry in tree["tensors"].items()
     }
-    maps = [KeyMap(tensors, tree.get("root", ""))]
+    never = tuple(map(PublishedTensor, tree.get("never", ())))
+    maps = [KeyMap(tensors, tree.get("root", ""), never)]
     for each in tree.get("optional", ()):
         absent = each if isinstance(each, list) else [each]
         some = {name: tensor for name, tensor in tensors.items() if name not in absent}
-        maps.append(KeyMap(some, maps[0].root, tuple(tensors[name] for name in absent)))
+        maps.append(KeyMap(some, maps[0].root, (*never, *(tensors[name] for name in absent))))
     rest = {name: tree[name] for name in ("directory", "file", "metadata") if name in tree}
     return Published(tuple(maps), **rest)
 

@@ -347,8 +347,12 @@ def test_its_file_is_converted_and_back(public, tmp_path):
         for name, pair in parts.items():
             assert all(torch.equal(back["weights"][layer][name][k], v) for k, v in pair.items())
     convert(folder, tmp_path / "w.safetensors")
+    convert(tmp_path / "w.safetensors", tmp_path / "lora_weights.pt", to="public")
+    again = torch.load(tmp_path / "lora_weights.pt", weights_only=True)
+    assert again["metadata"] == there["metadata"]
+    torch.save({"state_dict": ours["state_dict"], "epoch": 1}, tmp_path / "bare.pt")
     with pytest.raises(ValueError, match=r"also says r, alpha, .* no config.yaml of CLIPLoRA"):
-        convert(tmp_path / "w.safetensors", tmp_path / "lora_weights.pt", to="public")
+        convert(tmp_path / "bare.pt", tmp_path / "more.pt", to="public")
 
 
 def test_our_run_as_its_file(toy, tmp_path):
