@@ -108,6 +108,8 @@ def _resolve(args: Namespace) -> Planned:
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if issubclass(trainer, CLIPTrainer):
         check_layers(cfg.MODEL.BACKBONE.NAME, trainer)
+        if not args.eval_only:
+            trainer.check_training(cfg)
         with suppress(OSError):  # on a hub, and not here yet: the run downloads it
             weights_file(cfg.MODEL.BACKBONE.NAME)
     return Planned(args, cfg, settings_of(cfg))
