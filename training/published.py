@@ -174,7 +174,7 @@ def _read(file: Path) -> Published:
 
 def state_in(content: dict[str, Any]) -> Any:
     """What should be the tensors in the content of a checkpoint; None if it has none."""
-    if isinstance(weights := content.get("weights"), dict):
+    if "state_dict" not in content and isinstance(weights := content.get("weights"), dict):
         return joined(weights)
     return content.get("state_dict")
 
