@@ -209,14 +209,3 @@ class CLIPLoRA(CLIPTrainer):
                 f"TRAIN.COMPILE is True, but a step with dropout cannot be held to the uncompiled "
                 f"one: set it to False, or TRAINER.{self.node}.DROPOUT_RATE to 0"
             )
-
-    def before_train(self) -> None:
-        """ValueError where the number of steps is for each shot, and there are none."""
-        name, shots = self.settings.key("N_ITERS"), self.cfg.DATASET.NUM_SHOTS
-        if self.settings.n_iters and shots < 1:
-            raise ValueError(
-                f"{name} is {self.settings.n_iters} steps for each shot, but DATASET.NUM_SHOTS is "
-                f"{shots}, all images: set it to a number of shots, or {name} to 0 and "
-                "OPTIM.MAX_EPOCH to the epochs that training is to take"
-            )
-        super().before_train()

@@ -139,6 +139,7 @@ class CoPrompt(CLIPTrainer):
 
     @classmethod
     def check_training(cls, cfg: CfgNode) -> None:
+        super().check_training(cfg)
         settings: Any = cls.settings_of(cfg)
         read_sentences(settings.sentences, settings.key("SENTENCES"))
 

@@ -186,7 +186,7 @@ class TwoStage(CLIPTrainer):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        check_training(cfg, self.settings_of(cfg))
+        check_stages(cfg)
 
     @cached_property
     def stage_steps(self) -> tuple[int, int]:
@@ -220,19 +220,13 @@ class TwoStage(CLIPTrainer):
         return super().forward_backward(batch)
 
 
-def check_training(cfg: CfgNode, settings: Any) -> None:
+def check_stages(cfg: CfgNode) -> None:
     """ValueError for settings of the engine that do not go with two stages."""
     if cfg.OPTIM.LR_SCHEDULER != "cosine_per_step" or cfg.OPTIM.WARMUP_EPOCH > 0:
         raise ValueError(
             f"OPTIM.LR_SCHEDULER is {cfg.OPTIM.LR_SCHEDULER} and OPTIM.WARMUP_EPOCH "
             f"{cfg.OPTIM.WARMUP_EPOCH}, but each stage of TwoStage has a cosine by step and no "
             "warm-up: set them to cosine_per_step and 0"
-        )
-    if settings.n_iters and cfg.DATASET.NUM_SHOTS < 1:
-        raise ValueError(
-            f"DATASET.NUM_SHOTS is {cfg.DATASET.NUM_SHOTS} (all images), but "
-            f"{settings.key('N_ITERS')} is steps for each shot: say how many shots there are, or "
-            f"set {settings.key('N_ITERS')} to 0 and OPTIM.MAX_EPOCH to the epochs"
         )
     if cfg.TRAIN.COMPILE:
         raise ValueError(

@@ -221,7 +221,7 @@ def state_in(content: Any) -> Any:
     """What should be the tensors in the content of a checkpoint; None if it has none."""
     if not isinstance(content, dict):
         return None
-    if isinstance(weights := content.get("weights"), dict):
+    if "state_dict" not in content and isinstance(weights := content.get("weights"), dict):
         return joined(weights)
     return content.get("state_dict")
 

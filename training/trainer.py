@@ -84,6 +84,13 @@ class CLIPTrainer(TrainerX):
     @classmethod
     def check_training(cls, cfg: CfgNode) -> None:
         """ValueError or OSError for what training needs and a test does not, without data."""
+        settings, shots = cls.settings_of(cfg), cfg.DATASET.NUM_SHOTS
+        if (steps := settings.step_budget(1)) and shots < 1:
+            raise ValueError(
+                f"{settings.key('N_ITERS')} is {steps} steps for each shot, but DATASET.NUM_SHOTS "
+                f"is {shots}, all images: set it to a number of shots, or N_ITERS to 0 and "
+                "OPTIM.MAX_EPOCH to the epochs that training is to take"
+            )
 
     # Building
 
@@ -156,6 +163,7 @@ class CLIPTrainer(TrainerX):
     # Training
 
     def before_train(self) -> None:
+        self.check_training(self.cfg)
         super().before_train()
         views = self.cfg.get("FEATURES", {}).get("VIEWS", 0)  # another train.py has none
         if views and self.start_epoch < self.max_epoch:

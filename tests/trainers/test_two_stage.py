@@ -277,7 +277,6 @@ def test_one_tower_goes_round(modality, toy, tmp_path):
         ((f"{NODE}.LN_MODALITY", "txt"), r"LN_MODALITY is 'txt'; .*mean 'text'"),
         ((f"{NODE}.LN_VISION_START", "4"), r"VISION_START is 4; allowed is .* from 0 to 3"),
         ((f"{NODE}.LN_TEXT_START", "3"), r"TEXT_START is 3; allowed is .* from 0 to 2"),
-        ((f"{NODE}.N_ITERS", "5", "DATASET.NUM_SHOTS", "-1"), r"NUM_SHOTS is -1 \(all images\)"),
         (("OPTIM.LR_SCHEDULER", "cosine"), "OPTIM.LR_SCHEDULER is cosine and .* cosine by step"),
         (("OPTIM.WARMUP_EPOCH", "1"), "OPTIM.WARMUP_EPOCH 1, but .* no warm-up"),
         (("TRAIN.COMPILE", "True"), "TRAIN.COMPILE is True, but .* set it to False"),
