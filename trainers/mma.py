@@ -124,15 +124,10 @@ class MMAMethod(Method):
 
     def beside(self, tower: TowerAdapters, place: int, unscaled: bool, h: Tensor) -> Tensor:
         """Scale times branch, of rows (..., D); with `unscaled`, as in all layers but the input,
-        gradients of the branch's parameters are as if the scale were 1.
-
-        In float32, which the sum then has, too: in half precision what is so small would be
-        rounded away, while the parameters go on learning as if it had an effect.
-        """
+        gradients of the branch's parameters are as if the scale were 1."""
         scale = self.settings.adapter_scale
         h = Scale.apply(h, 1.0, scale) if unscaled else h
         y = self.learner.branch(tower, place, h)
-        y = y.to(torch.promote_types(y.dtype, torch.float32))
         added: Tensor = Scale.apply(y, scale, 1.0 if unscaled else scale)
         return added
 
