@@ -621,7 +621,7 @@ class TrainerX(SimpleTrainer):
         self.set_model_mode("train")
         self.num_batches = whole = len(self.train_loader_x)
         if self.max_steps:
-            self.num_batches = min(whole, self.max_steps - self.epoch * whole)
+            self.num_batches = max(0, min(whole, self.max_steps - self.epoch * whole))
         with BatchSharding(self.train_loader_x).active():
             for number, batch in self._checkpointer.batches(self, self.train_loader_x):
                 if number == self.num_batches:
