@@ -35,6 +35,7 @@ PUBLISHED_NOTE = f"""
 {BACKBONE}, base to new, averages over the eleven datasets with 16 shots, in percent, each as it was
 published there. Papers differ in schedules, and in the images they choose settings on.
 `parse_test_res.py --published` compares your runs with every published cell.
+[Comparing with published numbers](comparability.md) says, method by method, where ours may differ.
 """
 COST_NOTE = """
 ## Cost
