@@ -40,9 +40,9 @@ published there. Papers differ in schedules, and in the images they choose setti
 COST_NOTE = """
 ## Cost
 
-Trained parameters on {backbone}, for C classes. Seconds of a training step {how}, of the plain
-version, which shares nothing, and of ours. [Speed and memory](benchmarks.md) has more sizes of MMRL
-and MMRL++.
+Trained parameters on {backbone}, for C classes of 16 images. Seconds of a training step {how},
+of the plain version, which shares nothing, and of ours. [Speed and memory](benchmarks.md) has more
+sizes of MMRL and MMRL++.
 """
 CLASSES = (2, 3)  # the numbers of classes that parameters are counted with
 
@@ -121,7 +121,7 @@ def parameters(trainer: str) -> str:
     by_class = (more - few) // (CLASSES[1] - CLASSES[0])
     fixed = few - CLASSES[0] * by_class
     texts = [f"{fixed:,}"] * (fixed > 0) + [f"{by_class:,} C"] * (by_class > 0)
-    return " + ".join(texts)
+    return " + ".join(texts) or "none"
 
 
 def _count(trainer: str, classes: int) -> int:
@@ -129,8 +129,12 @@ def _count(trainer: str, classes: int) -> int:
 
     clip = FrozenCLIP(CLIP(*VIT_B16), "random")
     cls = TRAINER_REGISTRY.get(trainer).Method
-    method = cls(settings_of(trainer), clip, class_names(classes), "a photo of a {}.")
-    return sum(parameter.numel() for parameter in method.learner.parameters())
+    names = class_names(classes)
+    method = cls(settings_of(trainer, names), clip, names, "a photo of a {}.")
+    learner = method.learner
+    if hasattr(learner, "resize"):  # a cache of 16 images for each class
+        learner.resize(16 * classes)
+    return sum(p.numel() for p in learner.parameters() if p.requires_grad)
 
 
 if __name__ == "__main__":

@@ -116,12 +116,13 @@ class TipAdapterMethod(FeatureFitMethod):
     """`100 f w^T + alpha exp(-beta (1 - f keys^T)) V`, equation 6 of the paper; V is one-hot."""
 
     Settings, Learner = TipAdapterSettings, Cache
+    trains_keys = False
     settings: TipAdapterSettings
     learner: Cache
     w: Tensor
 
     def build_learner(self, classes: int) -> Cache:
-        return Cache(self.settings, self.clip, self.classnames)
+        return Cache(self.settings, self.clip, self.classnames).requires_grad_(self.trains_keys)
 
     def prepare(self, classnames: Sequence[str]) -> None:
         self.views = self.settings.augment_epoch
@@ -232,6 +233,8 @@ class TipAdapterMethod(FeatureFitMethod):
 
 class TipAdapterFMethod(TipAdapterMethod):
     """The same with keys that are trained, at the alpha and beta of the settings."""
+
+    trains_keys = True
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C) of a training step, whose alpha and beta are those of the settings."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
-from dassl.utils import count_num_param, set_random_seed
+from dassl.utils import set_random_seed
 from training.class_bound import ClassBoundMethod
 from training.stored_features import features_of
 from training.trainer import CLIPTrainer
@@ -95,7 +95,8 @@ class FeatureFit(CLIPTrainer):
 
     def _register_learner(self) -> None:
         learner = self.method.learner
-        print(f"Learner: {count_num_param(learner):,} trainable parameters")
+        count = sum(p.numel() for p in learner.parameters() if p.requires_grad)
+        print(f"Learner: {count:,} fitted parameters")
         self.max_epoch = 1
         self.register_model(self.model_name, learner)
 

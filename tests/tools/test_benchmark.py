@@ -16,7 +16,9 @@ def small(monkeypatch):
     monkeypatch.setattr(worker, "VIT_B16", (32, 224, 3, 64, 32, 77, 49408, 64, 1, 3))
     of_authors = worker.settings_of
     monkeypatch.setattr(
-        worker, "settings_of", lambda name: dataclasses.replace(of_authors(name), rep_layers=(2, 3))
+        worker,
+        "settings_of",
+        lambda *asked: dataclasses.replace(of_authors(*asked), rep_layers=(2, 3)),
     )
 
 

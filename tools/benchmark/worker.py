@@ -8,10 +8,12 @@ prints one line of JSON: what `Case` describes -> what `Measured` holds.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import NamedTemporaryFile
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ from frozen_clip.weights.load import cast_matmul_weights
 from run.config import default_config, merge_file
 from tools.sweep.protocols import CONFIGS, known_methods, variant
 from training.compiled import CompiledStep
-from training.feature_fit import FeatureFit
+from training.feature_fit import FeatureFit, Features
 from training.method import Method
 from training.settings import MethodSettings
 
@@ -73,12 +75,20 @@ def class_names(count: int) -> list[str]:
     ]
 
 
-def settings_of(trainer: str) -> MethodSettings:
-    """A method's settings as its authors' config for ViT-B/16 has them."""
+def settings_of(trainer: str, classnames: Sequence[str]) -> MethodSettings:
+    """A method's settings as its authors' config for ViT-B/16 has them, but for dropout, whose
+    masks two sides cannot share, and sentences about each class, which are drawn."""
     file = CONFIGS / "trainers" / trainer / f"{variant(trainer)}.yaml"
     cfg = default_config()
     merge_file(cfg, file)
-    return TRAINER_REGISTRY.get(trainer).settings_of(cfg)
+    settings: Any = TRAINER_REGISTRY.get(trainer).settings_of(cfg)
+    if hasattr(settings, "dropout_rate"):
+        settings = replace(settings, dropout_rate=0.0)
+    if hasattr(settings, "sentences"):
+        with NamedTemporaryFile("w", suffix=".json", delete=False) as drawn:
+            json.dump({name: [f"a photo of a {name}."] * 50 for name in classnames}, drawn)
+        settings = replace(settings, sentences=drawn.name)
+    return settings
 
 
 def with_steps() -> list[str]:
@@ -96,16 +106,21 @@ def build_method(case: Case) -> Method:
     """The method around a random CLIP of ViT-B/16's size; the same for both sides."""
     from clip.model import CLIP
 
-    settings, cls = settings_of(case.method), TRAINER_REGISTRY.get(case.method).Method
+    names = class_names(case.classes)
+    settings, cls = settings_of(case.method, names), TRAINER_REGISTRY.get(case.method).Method
     kind = reference.PlainCLIP if case.side == "plain" else FrozenCLIP
     torch.manual_seed(0)
     clip = kind(CLIP(*VIT_B16).to(case.device), "random ViT-B/16")
     if case.side != "plain" and case.precision != "fp32":  # as `frozen_clip.load` does
         cast_matmul_weights(clip.clip, DTYPES[case.precision])
-    names = class_names(case.classes)
     torch.manual_seed(1)
     with autocast(case):
-        return cls(settings, clip, names, "a photo of a {}.").to(case.device)
+        method = cls(settings, clip, names, "a photo of a {}.").to(case.device)
+    if hasattr(method, "remember"):  # a cache of 16 images for each class
+        labels = torch.arange(case.classes, device=case.device).repeat(16)
+        random = torch.randn(len(labels), clip.embed_dim, device=case.device)
+        method.remember([Features(random, labels)])
+    return method
 
 
 class Memory:
