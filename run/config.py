@@ -143,7 +143,7 @@ def _by_own_key(cfg: CfgNode, setting: Setting, trainer: str) -> Setting:
     room, _, name = setting.key.rpartition(".")
     table = getattr(cls, "published_keys", {})
     own = table.get(setting.key) or table.get(f"{room}.*", "").replace("*", name)
-    if not (cls and own in cfg.TRAINER[cls.node]):
+    if not (cls and own and own in cfg.TRAINER[cls.node]):
         return setting
     key, value = f"TRAINER.{cls.node}.{own}", setting.value
     if own == "CTX_INIT" and str(value).lower() not in ("true", "false"):

@@ -120,10 +120,12 @@ def check_tensors(cfg: CfgNode, views: int) -> None:
             "INPUT.NO_TRANSFORM is True, but CLIP takes tensors of equal size: leave it False"
         )
     if cfg.DATALOADER.K_TRANSFORMS != views:
-        learns = "one view" if views == 1 else f"{views} views"
+        told = "one view of an image: leave it 1"
+        if views > 1:
+            told = f"{views} views of an image: set it to {views}"
         raise ValueError(
             f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, but {cfg.TRAINER.NAME} "
-            f"learns from {learns} of an image: set it to {views}"
+            f"learns from {told}"
         )
 
 

@@ -59,6 +59,17 @@ def config(name: str, toy: Path, output: Path, *opts: object) -> Any:
     return cfg
 
 
+def refuse(cfg: Any) -> None:
+    from dassl.engine import build_trainer
+
+    try:
+        build_trainer(cfg)
+    except ValueError as error:
+        assert "counts steps, and the engine that is installed counts epochs" in str(error), error
+    else:
+        raise AssertionError(f"{cfg.TRAINER.NAME} was built")
+
+
 def main(toy: Path, output: Path) -> None:
     builtins.__import__ = upstreams_import
     from dassl.engine import build_trainer
@@ -66,7 +77,11 @@ def main(toy: Path, output: Path) -> None:
 
     CLIPTrainer.__getattribute__ = upstreams_members
     for name in TRAINERS:
-        trainer = build_trainer(config(name, toy, output))
+        cfg = config(name, toy, output)
+        if cfg.OPTIM.LR_SCHEDULER == "cosine_per_step":  # upstream does not know it
+            refuse(cfg)
+            continue
+        trainer = build_trainer(cfg)
         trainer.train()
         assert len(trainer.test_loader.dataset) == 18
         if trainer.model_name:

@@ -20,7 +20,7 @@ LONG = (
 VARY = {  # what two runs with the same outcome may differ in
     *("checkpoint", "checkpoint_hash"),  # of a test: the file has times in it, too
     *("seconds", "train_seconds", "images_per_second"),
-    *("peak_memory_bytes", "resumed_from_epoch"),
+    *("peak_memory_bytes", "resumed_from_epoch", "features_were_stored"),
 }
 
 

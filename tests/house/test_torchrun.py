@@ -23,7 +23,7 @@ from tests.helpers.toy_run import REPO, build, command
 FORK = multiprocessing.get_context("fork")
 VARY = {  # what runs with the same outcome may differ in
     *("seconds", "train_seconds", "images_per_second", "processes"),
-    *("peak_memory_bytes", "resumed_from_epoch"),
+    *("peak_memory_bytes", "resumed_from_epoch", "features_were_stored"),
 }
 EVEN = ("DATALOADER.TRAIN_X.BATCH_SIZE", "2")
 SAVE = ("TEST.SAVE_PREDICTIONS", "True", "TRAIN.PRINT_FREQ", "1", "OPTIM.LR", "0.01", *EVEN)

@@ -137,7 +137,7 @@ def test_precisions_of_a_cpu(name, precision, toy, tmp_path):
     trainer.train()
     assert classify(trainer).isfinite().all()
     learned = snapshot(trainer.method.learner).values()
-    assert {v.dtype for v in learned if v.is_floating_point()} == {torch.float32}
+    assert {v.dtype for v in learned if v.is_floating_point()} <= {torch.float32}
 
 
 @pytest.mark.gpu

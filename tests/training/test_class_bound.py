@@ -127,7 +127,7 @@ def test_features_without_a_view_are_those_of_a_test(toy, tmp_path):
 
 
 def test_features_that_are_no_numbers_are_refused(toy, tmp_path, monkeypatch):
-    trainer = build(command(toy, "LPPlusPlus", tmp_path))
+    trainer = build(command(toy, "LPPlusPlus", tmp_path, opts=("FEATURES.STORE", "off")))
     monkeypatch.setattr(trainer.clip, "encode_image", lambda images: images[:, 0, 0] * torch.nan)
     with pytest.raises(FloatingPointError, match="features of 6 of 6 images are infinite or NaN"):
         trainer.train()

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import train
+from dassl.engine import TRAINER_REGISTRY
 from tests.helpers.predict_runs import answers, compare, listed, refused
 from tests.helpers.toy_run import CLASSES, REPO, SAVE, command, trainer_names
 from tools.predict import load
@@ -26,6 +27,13 @@ def test_equals_the_test_of_a_run(trainer, runs, toy, tmp_path, capsys):
     new = tmp_path / "new"
     opts = (*SAVE, "DATASET.SUBSAMPLE_CLASSES", "new")
     flags = ("--eval-only", "--model-dir", str(folder))
+    if TRAINER_REGISTRY.get(trainer).learns_classes:
+        others = ("--classes", ",".join(CLASSES[3:]))
+        wrong = refused(capsys, "--model-dir", folder, *others, *listed(folder, toy))
+        assert "has nothing to say of others" in wrong
+        some = ("--classes", f"{CLASSES[1]},{CLASSES[0]}")
+        assert answers(capsys, "--model-dir", folder, *some, *listed(folder, toy))["seen_classes"]
+        return
     assert train.main(command(toy, trainer, new, *flags, opts=opts)) == 0
     names = ("--classes", ",".join(CLASSES[3:]))
     found = answers(capsys, "--model-dir", folder, "--topk", 1, *names, *listed(new, toy))

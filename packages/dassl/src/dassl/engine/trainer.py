@@ -117,6 +117,7 @@ class TrainerBase:
     cfg: CfgNode
     device: torch.device
     best_result: float
+    max_steps: int = 0
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
@@ -127,7 +128,7 @@ class TrainerBase:
         self._checkpointer = Checkpointer()
         self._hooks: list[Hook] = [GradientAveraging(), self._finite_check, ProgressLog()]
         self.start_epoch = self.epoch = self.max_epoch = 0
-        self.num_batches = self.batch_idx = self.max_steps = 0
+        self.num_batches = self.batch_idx = 0
         self.output_dir = ""
 
     # The loop
