@@ -216,9 +216,9 @@ def total_norm(method: Method) -> float:
 
 
 @torch.inference_mode()
-def images_per_second(case: Case, method: Method, batch: int = 16) -> float:
+def images_per_second(case: Case, method: Method) -> float:
     """Of an evaluation, the text features given: both sides compute these once."""
-    images = torch.randn(batch, 3, 224, 224, device=case.device)
+    images = torch.randn(case.batch, 3, 224, 224, device=case.device)
     method.eval()
     seconds = []
     with autocast(case):
@@ -227,7 +227,7 @@ def images_per_second(case: Case, method: Method, batch: int = 16) -> float:
             start = clock(case.device)
             method.classify(images, w, seen=True)
             seconds.append(clock(case.device) - start)
-    return batch / min(seconds)
+    return case.batch / min(seconds)
 
 
 if __name__ == "__main__":
