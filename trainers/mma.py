@@ -42,7 +42,7 @@ class MMASettings(MethodSettings):
     adapter_end: int = key(12, LAYER, "last layer with one, from ADAPTER_START on", fixed=True)
     adapter_dim: int = key(32, whole(1, 2**16), "width of an adapter (m)", fixed=True)
     adapter_scale: float = key(
-        0.1, number(0, 1e6, open_low=True), "of what an adapter adds to its layer's output"
+        0.1, number(0, 1e6, open_low=True), "factor of what an adapter adds to its layer's output"
     )
 
     @property
