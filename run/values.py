@@ -107,7 +107,7 @@ ENGINE: tuple[tuple[str, Allowed, str], ...] = (  # key, allowed, why
     ("OPTIM.BASE_LR_MULT", RATE, "of the rate of layers that are not new"),
     ("OPTIM.LR_SCHEDULER", one_of(AVAI_SCHEDS), "others do not exist"),
     ("OPTIM.STEPSIZE", several(whole(-(10**9), 10**9), least=1), "epochs"),
-    ("OPTIM.ADAM_EPS", number(0, 1), "added to the root of the mean square"),
+    ("OPTIM.ADAM_EPS", number(0, 1, open_low=True), "added to the root of the mean square"),
     ("OPTIM.LR_MIN", RATE, "a rate"),
     ("OPTIM.GAMMA", RATE, "the rate is multiplied by it"),
     ("OPTIM.MAX_EPOCH", whole(1, 10**6), "epochs of training"),

@@ -38,7 +38,7 @@ from training.settings import (
 from training.trainer import CLIPTrainer
 
 SCALE = 100.0  # of the logits, whatever CLIP has learned
-PARTS = {  # the how manieth of how many equal parts of a tower's layers
+PARTS = {  # (k, n): the k-th of n equal parts of a tower's layers
     **{"all": (1, 1), "bottom": (1, 3), "mid": (2, 3), "up": (3, 3)},
     **{"half-bottom": (1, 2), "half-up": (2, 2)},
 }

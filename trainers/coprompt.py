@@ -42,7 +42,7 @@ SENTENCES = (
 
 @dataclass(frozen=True)
 class CoPromptSettings(MaPLeSettings):
-    w: float = key(8.0, WEIGHT, "of both distances to the frozen CLIP")
+    w: float = key(8.0, WEIGHT, "weight of both distances to the frozen CLIP")
     distill: str = key("cosine", one_of(("cosine", "mse")), "which distance")
     sentences: str = key("", FILE, SENTENCES)
     image_adapter: float = ratio(0.1, "the image feature")

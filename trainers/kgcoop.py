@@ -38,7 +38,7 @@ class KgCoOpSettings(PlacedWords):
     ctx_init: bool = key(
         False, YES_NO, f"the context starts as {WORDS!r} (K = 4); False: random vectors", fixed=True
     )
-    w: float = key(1.0, WEIGHT, "of the distance between w and w0")
+    w: float = key(1.0, WEIGHT, "weight of the distance between w and w0")
     alpha: float = key(1.0, number(), "changes nothing; the published code has it, unused")
 
     @property

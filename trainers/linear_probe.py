@@ -34,7 +34,7 @@ REACHED = 1e-4  # how far the minimum may be, in parts of |W|; more only where C
 @dataclass(frozen=True)
 class LinearProbeSettings(MethodSettings):
     prec: str = precision("fp32")
-    num_step: int = key(8, whole(0, 50), "halvings of the range of C, behind the coarse grid")
+    num_step: int = key(8, whole(0, 50), "halvings of the range of C, after the coarse grid")
     c: float = key(
         0.0,
         number(0, 1e8),

@@ -33,8 +33,8 @@ FIRST_ALPHA = 250.0  # times the mean cosine of an image and its class
 @dataclass(frozen=True)
 class LPPlusPlusSettings(MethodSettings):
     prec: str = precision("fp32")
-    epochs: int = key(300, whole(1, 1_000_000), "of one step each, on all training images")
-    alpha_every: int = key(10, whole(1, 1_000_000), "epochs until alpha moves, again and again")
+    epochs: int = key(300, whole(1, 1_000_000), "epochs, each of one step on all training images")
+    alpha_every: int = key(10, whole(1, 1_000_000), "epochs from one step of alpha to the next")
 
     @property
     def template(self) -> str | None:

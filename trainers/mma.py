@@ -46,7 +46,7 @@ class MMASettings(MethodSettings):
     adapter_scale: float = key(
         0.1,
         number(0, 1e6, open_low=True),
-        "of what an adapter adds to its layer's output",
+        "factor of what an adapter adds to its layer's output",
         fixed=True,
     )
 

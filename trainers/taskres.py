@@ -31,7 +31,7 @@ MOST_APART = 0.05  # a published base from ours, in lengths of ours; half precis
 
 @dataclass(frozen=True)
 class TaskResSettings(MethodSettings):
-    residual_scale: float = key(1.0, WEIGHT, "of the residuals", fixed=True)
+    residual_scale: float = key(1.0, WEIGHT, "factor of the residuals", fixed=True)
     enhanced_base: str = key(
         "none", one_of(("none",)), "how an enhanced base was made has not been published"
     )

@@ -58,7 +58,7 @@ class TCPSettings(MethodSettings):
     n_ctx: int = key(WORDS, Allowed("4", lambda v: v == WORDS), "the net makes four tokens", True)
     ctx_init: bool = key(False, YES_NO, "start as 'a photo of a', not at random", fixed=True)
     csc: bool = key(False, Allowed("False", lambda v: not v), "all classes share the context", True)
-    layer: int = key(9, whole(2, 1000), "before which each class gets its tokens", fixed=True)
+    layer: int = key(9, whole(2, 1000), "layer before which each class gets its tokens", fixed=True)
     w: float = key(1.0, WEIGHT, "changes nothing; published configs have it")
 
     @property

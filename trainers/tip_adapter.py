@@ -52,7 +52,9 @@ OF_BETA_AND_ALPHA = "of beta, then of alpha: the search's"
 
 @dataclass(frozen=True)
 class TipAdapterSettings(MethodSettings):
-    augment_epoch: int = key(10, whole(1, 1000), "random views of an image that a key is of")
+    augment_epoch: int = key(
+        10, whole(1, 1000), "random views of a training image: its key is their mean"
+    )
     init_alpha: float = key(1.17, number(0, 1e4), "alpha without a search, and in training")
     init_beta: float = key(1.0, number(0, 1e4), "beta without a search, and in training")
     search_hp: bool = key(True, YES_NO, "choose beta and alpha on the validation images")

@@ -43,9 +43,9 @@ LN_ALONE = Allowed("ln (the published lora and bitfit are not here)", lambda v: 
 @dataclass(frozen=True)
 class TwoStageSettings(MethodSettings):
     n_iters: int = key(
-        300, whole(0, 10**9), "steps of both stages for each shot; 0: OPTIM.MAX_EPOCH says them"
+        300, whole(0, 10**9), "steps of both stages for each shot; 0: OPTIM.MAX_EPOCH decides"
     )
-    n_iters_frac: float = key(0.6, SHARE, "of the steps, in stage 1")
+    n_iters_frac: float = key(0.6, SHARE, "share of the steps that stage 1 has")
     peft: str = key("ln", LN_ALONE, "what stage 1 trains")
     ln_modality: str = key(
         "both", one_of(("both", *TOWERS)), "towers whose norms are trained", fixed=True

@@ -108,8 +108,8 @@ def check_answerable(cfg: CfgNode, trainer: Any) -> None:
 def nothing_to_say(method: str, classes: str = "the classes of training") -> str:
     return (
         f"{method} has learned {classes} by example and has nothing to say of others: test on the "
-        "classes of training (DATASET.SUBSAMPLE_CLASSES all or base), or use a method that learns "
-        "words or features, such as CLIP_Adapter"
+        "classes of training (with the dataset and the DATASET.SUBSAMPLE_CLASSES of training; "
+        "predict without --classes), or use a method that answers for new classes, such as CoOp"
     )
 
 

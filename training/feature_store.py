@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from common.atomic import atomic_write
@@ -63,7 +63,8 @@ class FeatureStore:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as draft:
-                save_file({"features": features.contiguous()}, draft, metadata)
+                # not save_file, whose files only their owner may read: a data root is shared
+                draft.write_bytes(save({"features": features.contiguous()}, metadata))
             self._make_room()
         except (OSError, SafetensorError) as error:
             print(f"Image features are not kept in {self.directory} ({error})")

@@ -36,15 +36,18 @@ def read_sentences(path: str, key: str) -> Sentences:
     """
     file = place(path)
     if not path or not os.path.isfile(file):
+        places = os.getcwd(), PROJECT
         why = f"is {path!r:.200}, but there is no such file" if path else "is empty"
         raise FileNotFoundError(
             f"{key} {why}: training needs a JSON file of sentences about each class, {{class name: "
-            f"[sentence, ...]}}. A relative path is below {os.getcwd()}, or else below {PROJECT}"
+            f"[sentence, ...]}}. A relative path is below {' or '.join(dict.fromkeys(places))}"
         )
     try:
         content = json.loads(read_text(file))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{key}: {file} is not valid JSON ({error}); get it again") from error
+        raise ValueError(
+            f"{key}: {file} is not valid JSON ({error}): correct it, or give another file"
+        ) from error
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{key}: {file} must hold an object {{class name: [sentence, ...]}}")
     for name, texts in content.items():

@@ -124,6 +124,16 @@ def test_the_unused_longest_go(tmp_path):
     assert store.read({"number": 9}) is None
 
 
+def test_who_may_read_the_images_may_read_the_features(tmp_path):
+    before = os.umask(0o022)
+    try:
+        FeatureStore(tmp_path / "s", most=3000).write({}, torch.zeros(2, 1))
+    finally:
+        os.umask(before)
+    (file,) = (tmp_path / "s").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
 def test_where_nothing_can_be_written_it_is_gone_without(own_toy, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(stored_features, "directory_for", lambda root: tmp_path / "file" / "below")
     (tmp_path / "file").write_text("")

@@ -126,7 +126,7 @@ def left_out(request: Request) -> str:
     asked = map(trainer_named, _every(request.methods, known_methods()))
     bound = dict.fromkeys(method for method in asked if method in CLASS_BOUND)
     what = {"base2new": "new classes", "cross_dataset": "datasets with other classes"}
-    if not bound or request.protocol not in what:
+    if not bound or request.protocol not in what or "test" not in request.parts:
         return ""
     return (
         f"Left out: tests of {', '.join(bound)} on {what[request.protocol]}: learned by example, "

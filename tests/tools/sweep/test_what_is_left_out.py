@@ -35,6 +35,7 @@ def test_no_new_classes_and_no_other_datasets():
         (["base2new", "--methods", "CoOp", "Tip-Adapter", "LP++"], "TipAdapter, LPPlusPlus on new"),
         (["cross_dataset", "--methods", "TaskRes"], "TaskRes on datasets with other classes"),
         (["few_shot", "--methods", "TaskRes"], ""),
+        (["base2new", "--methods", "TaskRes", "--part", "train"], ""),
     ],
 )
 def test_what_is_said(arguments, said, capsys):
