@@ -24,6 +24,7 @@ YES_NO = {  # as YAML has them, in all ways to write them
     **dict.fromkeys(("false", "no", "off"), False),
 }
 SPECIAL = re.compile(r"([-+]?)\.?(inf|nan)", re.IGNORECASE)  # YAML has a point, Python none
+WORD_LIST = re.compile(r"\[([\w.-]+(?:, *[\w.-]+)*)\]")
 NOT_READ = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
 
 
@@ -59,6 +60,8 @@ def guess(value: object) -> object:
     try:
         found = ast.literal_eval(value)
     except NOT_READ:
+        if words := WORD_LIST.fullmatch(value):  # without quotes, as YAML has them
+            return [guess(Plain(word.strip())) for word in words[1].split(",")]
         return str(value)
     return found if isinstance(found, int | float | list | tuple) else str(value)
 

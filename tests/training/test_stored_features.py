@@ -173,7 +173,9 @@ def test_what_is_kept_is_listed_and_dropped(own_toy, tmp_path, capsys):
     listed = capsys.readouterr().out
     assert file.stem in listed and "ColoredShapes, 9 images" in listed
     assert main(["features", "drop", "nothing", "--root", str(own_toy)]) == 2
-    assert "has no such" in capsys.readouterr().err and file.exists()
+    assert "there is no such" in capsys.readouterr().err and file.exists()
+    assert main(["features", "drop", "--root", str(tmp_path / "none")]) == 2
+    assert "is no directory" in capsys.readouterr().err and file.exists()
     assert main(["features", "drop", file.stem, "--root", str(own_toy)]) == 0
     assert not file.exists()
 

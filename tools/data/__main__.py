@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from run.command import Parser, guarded, path, piped, positive, printing_stops_nothing
 from tools.data.catalogue import Entry, catalogue, find_entry
@@ -124,19 +125,30 @@ def run_toy(args: argparse.Namespace) -> None:
 def run_features(args: argparse.Namespace) -> None:
     from training.feature_store import ENDING, FeatureStore, directory_for
 
-    directory = directory_for(args.root if args.root.is_dir() else None)
-    entries = FeatureStore(directory, most=0).entries()
-    named = [entry for entry in entries if not args.names or entry.path.stem in args.names]
-    known = {entry.path.stem for entry in entries}
-    if unknown := set(args.names) - known:
-        raise ValueError(f"{', '.join(unknown)}: {directory} has no such {ENDING} file")
-    for file, size, _, said in named:
-        about = f"{said['dataset']}, {said['images']} images, {said['clip']}, {said['computed']}"
-        view = f", random view {said['view']}" if said.get("view") else ""
-        print(f"  {file.stem} {size / 1e6:8.1f} MB  {about + view if said else 'damaged'}")
-        if args.action == "drop":
-            file.unlink(missing_ok=True)
-    print(f"{directory}: {len(named)} files{' dropped' if args.action == 'drop' else ''}")
+    if not args.root.is_dir():
+        raise ValueError(f"--root {args.root} is no directory: give that of the datasets")
+    places = dict.fromkeys((directory_for(args.root), directory_for(None)))
+    entries = [entry for place in places for entry in FeatureStore(place, most=0).entries()]
+    if unknown := set(args.names) - {entry.path.stem for entry in entries}:
+        searched = " and ".join(map(str, places))
+        raise ValueError(f"{', '.join(unknown)}: there is no such {ENDING} file in {searched}")
+    for place in places:
+        print(f"{place}{':' if place == directory_for(args.root) else ' (of own images):'}")
+        for file, size, _, said in entries:
+            if file.parent != place or (args.names and file.stem not in args.names):
+                continue
+            dropped = "dropped" if args.action == "drop" else ""
+            print(f"  {file.stem} {size / 1e6:8.1f} MB  {_about(said)} {dropped}".rstrip())
+            if dropped:
+                file.unlink(missing_ok=True)
+
+
+def _about(said: dict[str, Any]) -> str:
+    """What a file of image features says of itself."""
+    if not said:
+        return "damaged"
+    about = f"{said['dataset']}, {said['images']} images, {said['clip']}, {said['computed']}"
+    return about + (f", random view {said['view']}" if said.get("view") else "")
 
 
 def run_weights(args: argparse.Namespace) -> None:
