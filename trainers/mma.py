@@ -35,14 +35,19 @@ LAYER = whole(0, 1000)
 @dataclass(frozen=True)
 class MMASettings(MethodSettings):
     prec: str = precision("amp")
-    text_ctx_init: str = key("", WORDS, "what the prompts say in front of the class name")
+    text_ctx_init: str = key(
+        "", WORDS, "what the prompts say in front of the class name", fixed=True
+    )
     adapter_start: int = key(
         4, LAYER, "first layer with an adapter; 0: the input of a tower", fixed=True
     )
     adapter_end: int = key(12, LAYER, "last layer with one, from ADAPTER_START on", fixed=True)
     adapter_dim: int = key(32, whole(1, 2**16), "width of an adapter (m)", fixed=True)
     adapter_scale: float = key(
-        0.1, number(0, 1e6, open_low=True), "of what an adapter adds to its layer's output"
+        0.1,
+        number(0, 1e6, open_low=True),
+        "of what an adapter adds to its layer's output",
+        fixed=True,
     )
 
     @property

@@ -12,7 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import PIL
 import torch
+import torchvision
 from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -127,6 +129,8 @@ def describe(trainer: Any, loader: Any, view: list[Any] | None = None) -> dict[s
     sequential = view is not None or cfg.DATALOADER.TEST.SAMPLER == "SequentialSampler"
     if type(dataset) is not DatasetWrapper or not sequential or not clip.loaded.sha256:
         return None
+    if not _is_computed_here(trainer):
+        return None
     transform = str(dataset.transform)
     if " at 0x" in transform:  # a function, which says nothing of what it does
         return None
@@ -139,6 +143,8 @@ def describe(trainer: Any, loader: Any, view: list[Any] | None = None) -> dict[s
         "computed": str(trainer.precision.computed),
         "device": trainer.device.type,
         "torch": torch.__version__,
+        "pillow": PIL.__version__,
+        "torchvision": torchvision.__version__,
         "part": _part(trainer.device.type, loader.batch_size),
         "transform": transform,
         "images": len(dataset),
@@ -146,6 +152,14 @@ def describe(trainer: Any, loader: Any, view: list[Any] | None = None) -> dict[s
         "files": _files_hash(cfg.DATASET.ROOT, [item.impath for item in dataset.data_source]),
         "view": view,
     }
+
+
+def _is_computed_here(trainer: Any) -> bool:
+    """Whether images become features as `CLIPTrainer` has it, and no plugin does it otherwise."""
+    from training.trainer import CLIPTrainer  # late: it imports this module
+
+    names = ("parse_batch_test", "frozen_features")
+    return all(getattr(type(trainer), name) is getattr(CLIPTrainer, name) for name in names)
 
 
 def _store(trainer: Any) -> FeatureStore | None:
