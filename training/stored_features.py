@@ -129,7 +129,7 @@ def describe(trainer: Any, loader: Any, view: list[Any] | None = None) -> dict[s
     sequential = view is not None or cfg.DATALOADER.TEST.SAMPLER == "SequentialSampler"
     if type(dataset) is not DatasetWrapper or not sequential or not clip.loaded.sha256:
         return None
-    if not _is_computed_here(trainer):
+    if not trainer.has_plain("parse_batch_test", "frozen_features"):
         return None
     transform = str(dataset.transform)
     if " at 0x" in transform:  # a function, which says nothing of what it does
@@ -152,14 +152,6 @@ def describe(trainer: Any, loader: Any, view: list[Any] | None = None) -> dict[s
         "files": _files_hash(cfg.DATASET.ROOT, [item.impath for item in dataset.data_source]),
         "view": view,
     }
-
-
-def _is_computed_here(trainer: Any) -> bool:
-    """Whether images become features as `CLIPTrainer` has it, and no plugin does it otherwise."""
-    from training.trainer import CLIPTrainer  # late: it imports this module
-
-    names = ("parse_batch_test", "frozen_features")
-    return all(getattr(type(trainer), name) is getattr(CLIPTrainer, name) for name in names)
 
 
 def _store(trainer: Any) -> FeatureStore | None:
