@@ -9,12 +9,11 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import PIL
 import torch
-import torchvision
 from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -143,8 +142,7 @@ def describe(trainer: Any, loader: Any, view: list[Any] | None = None) -> dict[s
         "computed": str(trainer.precision.computed),
         "device": trainer.device.type,
         "torch": torch.__version__,
-        "pillow": PIL.__version__,
-        "torchvision": torchvision.__version__,
+        "images by": [import_module(name).__version__ for name in ("PIL", "torchvision")],
         "part": _part(trainer.device.type, loader.batch_size),
         "transform": transform,
         "images": len(dataset),
