@@ -314,7 +314,9 @@ class TipAdapterF(CacheTrainer):
             self.method.remember([image_features(self, train, view) for view in views])
 
     def after_epoch(self) -> None:
-        """Search before a checkpoint that may be tested."""
-        if self.epoch + 1 == self.max_epoch or self.cfg.TEST.FINAL_MODEL == "best_val":
+        """Search before a checkpoint, each of which may be tested."""
+        done, frequency = self.epoch + 1, self.cfg.TRAIN.CHECKPOINT_FREQ
+        is_kept = done == self.max_epoch or (frequency > 0 and done % frequency == 0)
+        if is_kept or self.cfg.TEST.FINAL_MODEL == "best_val":
             self.method.search(self.val_features)
         super().after_epoch()

@@ -83,6 +83,12 @@ class ClassBoundMethod(Method):
             which = f"{len(known)} classes ({', '.join(known[:3])}, ...)"
             name = type(self).__name__.removesuffix("Method")
             raise ValueError(f"{path} knows no class {missing!r}: {nothing_to_say(name, which)}")
+        for name in self.by_class:
+            if name in state and (state[name].dim() < 1 or len(state[name]) != len(known)):
+                raise ValueError(
+                    f"{path} is damaged: it has {len(known)} class names, and {name} of shape "
+                    f"{tuple(state[name].shape)}. Get the file again, or train again"
+                )
         rows = torch.tensor(found)
         return {**self.rows_of(state, rows), CLASSNAMES: own}
 

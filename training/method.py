@@ -78,7 +78,8 @@ class Method(nn.Module):
     @classmethod
     def reads_features(cls) -> bool:
         """Whether the frozen CLIP's image features are all that it takes of an image."""
-        return cls.classify is Method.classify
+        is_ours = cls.frozen_features is Method.frozen_features
+        return is_ours and cls.classify is Method.classify
 
     def forward(self, images: Tensor) -> Any:
         """The outputs of a training step on normalized images (N, 3, H, W)."""

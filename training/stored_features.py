@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,8 @@ def describe(trainer: Any, loader: Any, view: list[Any] | None = None) -> dict[s
     sequential = view is not None or cfg.DATALOADER.TEST.SAMPLER == "SequentialSampler"
     if type(dataset) is not DatasetWrapper or not sequential or not clip.loaded.sha256:
         return None
+    if not trainer.has_plain("parse_batch_test", "frozen_features"):
+        return None
     transform = str(dataset.transform)
     if " at 0x" in transform:  # a function, which says nothing of what it does
         return None
@@ -139,6 +142,7 @@ def describe(trainer: Any, loader: Any, view: list[Any] | None = None) -> dict[s
         "computed": str(trainer.precision.computed),
         "device": trainer.device.type,
         "torch": torch.__version__,
+        "images by": [import_module(name).__version__ for name in ("PIL", "torchvision")],
         "part": _part(trainer.device.type, loader.batch_size),
         "transform": transform,
         "images": len(dataset),

@@ -226,10 +226,14 @@ class CLIPTrainer(TrainerX):
 
     def _what_is_tested(self, split: str) -> AbstractContextManager[None]:
         """Features in place of images where they are enough, and no plugin does it otherwise."""
-        names = ("parse_batch_test", "infer", "model_inference", "frozen_features")
-        if all(getattr(type(self), name) is getattr(CLIPTrainer, name) for name in names):
+        if self.has_plain("parse_batch_test", "infer", "model_inference", "frozen_features"):
             return evaluation_by_features(self, split)
         return nullcontext()
+
+    @classmethod
+    def has_plain(cls, *methods: str) -> bool:
+        """Whether these are as written here, and no plugin does it otherwise."""
+        return all(getattr(cls, name) is getattr(CLIPTrainer, name) for name in methods)
 
     def infer(self, images: Tensor) -> Tensor:
         """`model_inference` of a batch of a test, in parts that fit the memory."""

@@ -176,6 +176,19 @@ def test_layers_of_our_runs_are_in_their_config(toy, tmp_path):
     assert {int(name.split(".")[1]) for name in theirs} == {2, 3}
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("ADAPTER_SCALE", "0.5"), ("TEXT_CTX_INIT", "a drawing of a")]
+)
+def test_a_run_is_evaluated_with_its_own_scale_and_words(key, value, toy, tmp_path):
+    run = build(command(toy, "MultiModalAdapter", tmp_path / "run"))
+    run.train()
+    (tmp_path / "run" / "config.yaml").write_text(run.cfg.dump())
+    opts = (f"TRAINER.MMADAPTER.{key}", value)
+    other = build(command(toy, "MultiModalAdapter", tmp_path / "other", opts=opts))
+    with pytest.raises(ValueError, match=rf"{key} is {value}, trained with"):
+        other.load_model(str(tmp_path / "run"))
+
+
 def test_parts_that_start_at_different_layers_are_no_run(trainer, tmp_path):
     state = published_by_hand(9, 12)
     del state["shared_adapter.9.0.bias"]

@@ -170,6 +170,17 @@ def test_the_best_epoch_is_chosen_at_its_own_pair(toy, tmp_path):
     assert best["alpha"] != trainer.settings.init_alpha
 
 
+def test_every_checkpoint_has_the_pair_of_its_own_keys(toy, tmp_path):
+    opts = ("TRAIN.CHECKPOINT_FREQ", "2", "OPTIM.MAX_EPOCH", "5")
+    trainer = build(command(toy, "TipAdapterF", tmp_path, opts=opts))
+    searched, search = [], trainer.method.search
+    trainer.method.search = lambda val: (searched.append(trainer.epoch + 1), search(val))
+    trainer.train()
+    assert searched == [2, 4, 5]
+    middle = torch.load(tmp_path / "cache/model.pth.tar-2", weights_only=True)["state_dict"]
+    assert middle["alpha"] != trainer.settings.init_alpha
+
+
 # Text
 
 

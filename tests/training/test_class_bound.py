@@ -86,6 +86,15 @@ def test_an_unknown_class_is_refused(learned):
         other.of_checkpoint(state_of(learned), FILE)
 
 
+@pytest.mark.parametrize("rows", [2, 0, None])
+def test_rows_that_are_not_those_of_the_names_are_refused(rows, learned):
+    state = state_of(learned)
+    state["weight"] = state["weight"][:rows] if rows is not None else torch.tensor(1.0)
+    message = f"damaged: it has {len(CLASSES)} class names, and weight of shape"
+    with pytest.raises(ValueError, match=message):
+        same_of(learned, [CLASSES[0], CLASSES[5]]).of_checkpoint(state, FILE)
+
+
 def test_without_names_the_order_is_taken_for_granted(learned, capsys):
     state = state_of(learned)
     del state[CLASSNAMES]

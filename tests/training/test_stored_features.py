@@ -163,6 +163,30 @@ def test_a_plugin_that_does_it_otherwise_gets_images(own_toy, tmp_path):
     assert not files(own_toy)
 
 
+@pytest.mark.parametrize("hook", ["frozen_features", "parse_batch_test"])
+def test_what_a_plugin_makes_of_images_is_kept_for_nobody(hook, own_toy, tmp_path):
+    """Not even of training images, to which a method is fitted."""
+    trainer = build(command(own_toy, "TipAdapter", tmp_path / "a"))
+    original = getattr(type(trainer), hook)
+    other = {hook: lambda self, given: original(self, given)}
+    trainer.__class__ = type("Other", (type(trainer),), other)
+    trainer.train()
+    assert not files(own_toy)
+
+
+def test_a_method_with_features_of_its_own_gets_images(own_toy, tmp_path):
+    trainer = build(command(own_toy, "CoOp", tmp_path / "a"))
+
+    class Other(type(trainer.method)):
+        def frozen_features(self, images):
+            assert images.dim() == 4
+            return super().frozen_features(images)
+
+    trainer.method.__class__ = Other
+    trainer.test()
+    assert not Other.reads_features() and not files(own_toy)
+
+
 def test_what_is_kept_is_listed_and_dropped(own_toy, tmp_path, capsys):
     from tools.data.__main__ import main
 

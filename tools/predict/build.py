@@ -50,9 +50,8 @@ def build_classifier(
         computed = Precision(found.trainer.settings_of(cfg).prec, place)
         with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it was
             method, w = _method(found, computed, epoch, cache)
-    seen = found.trainer.learns_classes or (
-        given is None and build.are_seen(cfg, (cfg.DATASET.NAME, cfg.DATASET.PATH))
-    )
+    asked = given is None or found.trainer.learns_classes  # which has refused all others
+    seen = asked and build.are_seen(cfg, (cfg.DATASET.NAME, cfg.DATASET.PATH))
     remedy = _remedy(found, computed)
     return Classifier(cfg, computed, method, w, found.classes, seen, remedy)
 

@@ -59,6 +59,12 @@ def test_contexts_of_classes_answer_for_no_others(runs, picture, capsys):
     assert "learned for each of 3 classes, so it cannot answer for 2 others" in message
 
 
+def test_a_part_of_what_was_learned_by_example_is_no_unseen_class(runs):
+    names = ["blue circle", "red circle"]
+    assert load(runs("TaskRes"), classes=names).seen
+    assert not load(runs("CoOp"), classes=names).seen
+
+
 def test_names_without_meaning_are_told_every_time(toy, tmp_path, picture):
     assert train.main(command(toy, "MMRL", tmp_path, clip="small")) == 0
     for _ in range(2):
