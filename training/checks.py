@@ -184,3 +184,16 @@ def check_classes(names: Sequence[str]) -> None:
             f"this run has one class, {names[0]!r}, so that every prediction is right and the "
             "accuracy says nothing: give it at least two classes (base and new: two each)"
         )
+
+
+def check_disjoint(dataset: Any, name: str) -> None:
+    """ValueError where training would read test images, as of ImageNet's variants, which have no
+    others: whatever is tested then is no accuracy."""
+    tested = {image.impath for image in dataset.test or []}
+    both = sum(image.impath in tested for image in dataset.train_x)
+    if both:
+        raise ValueError(
+            f"{both} of {len(dataset.train_x)} training images of {name} are test images too: "
+            "train on another dataset, such as ImageNet for its variants, and test here with "
+            "--eval-only --model-dir RUN"
+        )

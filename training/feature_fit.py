@@ -44,9 +44,11 @@ def image_features(trainer: CLIPTrainer, items: Sequence[Any], view: int | None 
         tfm=build_transform(cfg, is_train=view is not None),
         is_train=False,
     )
+    keep = True
     if view is not None:
-        _seed(loader, Random(f"{cfg.SEED} {view}").getrandbits(62))
-    f = features_of(trainer, loader, None if view is None else [cfg.SEED, view])
+        seed = cfg.SEED if cfg.SEED >= 0 else int(torch.randint(2**62, ()))
+        keep = _seed(loader, Random(f"{seed} {view}").getrandbits(62)) and cfg.SEED >= 0
+    f = features_of(trainer, loader, None if view is None else [cfg.SEED, view], keep)
     if bad := int((~f.isfinite()).any(dim=1).sum()):
         advice = trainer.precision.remedy(trainer.settings.key("PREC"), learns=False)
         raise FloatingPointError(
@@ -63,14 +65,16 @@ def validation_images(dataset: Any) -> list[Any]:
     return [image for image in dataset.val or [] if image.impath not in tested]
 
 
-def _seed(loader: Any, seed: int) -> None:
-    """Let the loader's random views come from a seed."""
+def _seed(loader: Any, seed: int) -> bool:
+    """Let the loader's random views come from a seed; whether they depend on nothing else."""
     try:
         from dassl.data.seeding import set_loader_seed
 
         set_loader_seed(loader, seed)
-    except ImportError:  # upstream's engine draws from the global generators
+        return True
+    except ImportError:  # upstream's engine draws from the global generators, and in workers
         set_random_seed(seed % 2**32)
+        return False
 
 
 class FeatureFitMethod(ClassBoundMethod):

@@ -52,7 +52,13 @@ def read_sentences(path: str, key: str) -> Sentences:
         raise ValueError(f"{key}: {file} must hold an object {{class name: [sentence, ...]}}")
     for name, texts in content.items():
         _check(texts, f"{key}: {file} has for class {name!r:.80}")
-    return {_plain(name): texts for name, texts in content.items()}
+    found = {_plain(name): texts for name, texts in content.items()}
+    if len(found) < len(content):
+        names = [
+            name for name in content if sum(map(_plain(name).__eq__, map(_plain, content))) > 1
+        ]
+        raise ValueError(f"{key}: {file} has one class twice: {names[0]!r} and {names[1]!r}")
+    return found
 
 
 def _check(texts: object, start: str) -> None:

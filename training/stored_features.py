@@ -23,6 +23,7 @@ from training.adaptive_batch import MOST_ON_CPU
 from training.feature_store import FeatureStore, directory_for
 
 GB = 10**9
+FIRST_VIEW = 10_000  # of those that are trained on: others than a cache is made of
 
 
 class FeatureDataset(DatasetWrapper):
@@ -56,12 +57,16 @@ def feature_loader(cfg: CfgNode, views: list[Tensor], items: Any, **how: Any) ->
         )
 
 
-def features_of(trainer: Any, loader: Any, view: list[Any] | None = None) -> Tensor:
+def features_of(
+    trainer: Any, loader: Any, view: list[Any] | None = None, keep: bool = True
+) -> Tensor:
     """The features (N, E), float32, of a sequential loader's images, in its order, on the CPU.
 
-    `view` names a pass with random views, which no two such passes share.
+    `view` names a pass with random views, which no two such passes share; `keep`: the store may
+    have them.
     """
-    store, description = _store(trainer), describe(trainer, loader, view)
+    store = _store(trainer) if keep else None
+    description = describe(trainer, loader, view)
     kept = store.read(description) if store and description else None
     trainer.features_were_stored = kept is not None
     if kept is not None:
@@ -113,7 +118,8 @@ def train_by_features(trainer: Any, count: int) -> None:
 
     node, items = trainer.cfg.DATALOADER.TRAIN_X, trainer.dm.dataset.train_x
     print(f"Image features of {len(items)} training images, {count} views of each")
-    views = [image_features(trainer, items, view).f.cpu() for view in range(count)]
+    numbers = range(FIRST_VIEW, FIRST_VIEW + count)
+    views = [image_features(trainer, items, view).f.cpu() for view in numbers]
     how = {"sampler_type": node.SAMPLER, "batch_size": node.BATCH_SIZE, "is_train": True}
     how |= {"n_domain": node.N_DOMAIN, "n_ins": node.N_INS}
     loader = feature_loader(trainer.cfg, views, items, **how)
@@ -138,6 +144,7 @@ def describe(trainer: Any, loader: Any, view: list[Any] | None = None) -> dict[s
         "dataset": cfg.DATASET.NAME,
         "clip": clip.name,
         "origin": clip.origin,
+        "visual": _weights_hash(clip.clip.visual),
         "weights": str(clip.dtype),
         "computed": str(trainer.precision.computed),
         "device": trainer.device.type,
@@ -168,6 +175,16 @@ def _part(device: str, batch: int) -> int | None:
     if device != "cpu":
         return None
     return MOST_ON_CPU if batch % MOST_ON_CPU == 0 else batch
+
+
+def _weights_hash(visual: Any) -> str:
+    """A hash of the weights that compute: a plugin may have changed those of the file."""
+    digest = hashlib.sha256()
+    for name, tensor in visual.state_dict().items():
+        whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())
+        bits = tensor.detach().contiguous().view(whole) if whole else tensor
+        digest.update(f"{name} {tuple(tensor.shape)} {bits.sum(dtype=torch.int64)}\n".encode())
+    return digest.hexdigest()
 
 
 def _in_several_processes() -> bool:

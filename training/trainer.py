@@ -24,7 +24,7 @@ from dassl.utils import count_num_param, set_random_seed
 from training import build
 from training.adaptive_batch import LargestParts
 from training.checkpoints import check_settings, find_checkpoint, load_learner, read_checkpoint
-from training.checks import check_classes, check_clip, check_config
+from training.checks import check_classes, check_clip, check_config, check_disjoint
 from training.method import Method
 from training.precision import Precision
 from training.published import published
@@ -164,6 +164,7 @@ class CLIPTrainer(TrainerX):
 
     def before_train(self) -> None:
         self.check_training(self.cfg)
+        check_disjoint(self.dm.dataset, self.cfg.DATASET.NAME)
         super().before_train()
         views = self.cfg.get("FEATURES", {}).get("VIEWS", 0)  # another train.py has none
         if views and self.start_epoch < self.max_epoch:
@@ -174,6 +175,19 @@ class CLIPTrainer(TrainerX):
         dataset = getattr(self.train_loader_x, "dataset", None)
         if isinstance(dataset, FeatureDataset):
             dataset.epoch = self.epoch
+
+    def after_epoch(self) -> None:
+        """ValueError where a plugin's own step moves the rate once an epoch, not once a step."""
+        sched = getattr(self, "sched", None)  # methods that are fitted have none
+        if sched is not None and self.moves_rate_per_step:
+            done = min((self.epoch + 1) * len(self.train_loader_x), self.total_steps)
+            if sched.last_epoch != done:
+                raise ValueError(
+                    f"OPTIM.LR_SCHEDULER is cosine_per_step, but {type(self).__name__} has moved "
+                    f"its rate {sched.last_epoch} times in {done} steps: set it to cosine, or call "
+                    "update_lr after each step"
+                )
+        super().after_epoch()
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         images, labels = self.parse_batch_train(batch)

@@ -9,6 +9,7 @@ import torch
 import train
 from tests.helpers.toy_run import SAVE, build, command, state_of, write_clips, write_pictures
 from training import stored_features
+from training.feature_fit import image_features
 from training.feature_store import ENDING, FeatureStore, directory_for
 
 
@@ -240,3 +241,50 @@ def test_views_come_by_turns_and_are_computed_once(own_toy, tmp_path, decoded):
 def test_methods_that_take_more_of_an_image_refuse(name, own_toy, tmp_path):
     with pytest.raises(ValueError, match=r"FEATURES.VIEWS is 2, but .* leave it 0"):
         build(command(own_toy, name, tmp_path, opts=("FEATURES.VIEWS", "2")))
+
+
+def test_other_weights_than_those_of_the_file_are_another_clip(own_toy, tmp_path):
+    build(command(own_toy, "ZeroshotCLIP", tmp_path / "a")).test()
+    trainer = build(command(own_toy, "ZeroshotCLIP", tmp_path / "b"))
+    with torch.no_grad():
+        trainer.clip.clip.visual.proj += 0.1
+    trainer.test()
+    assert not trainer.features_were_stored and len(files(own_toy)) == 2
+    again = build(command(own_toy, "ZeroshotCLIP", tmp_path / "c"))
+    again.test()
+    assert again.features_were_stored
+
+
+def test_views_of_runs_without_a_seed_are_drawn_and_not_kept(own_toy, tmp_path):
+    trainer = build(command(own_toy, "CoOp", tmp_path))
+    trainer.cfg.defrost()
+    trainer.cfg.SEED = -1
+    views = [image_features(trainer, trainer.dm.dataset.train_x, view=0).f for _ in range(2)]
+    assert not torch.allclose(*views) and not files(own_toy)
+
+
+def test_test_images_are_no_training_images(own_toy, tmp_path):
+    trainer = build(command(own_toy, "CoOp", tmp_path))
+    trainer.dm.dataset._train_x = trainer.dm.dataset.test
+    with pytest.raises(
+        ValueError, match=r"9 of 9 training images of ColoredShapes are test images"
+    ):
+        trainer.train()
+
+
+def test_a_step_of_a_plugin_that_moves_the_rate_once_an_epoch(own_toy, tmp_path):
+    opts = ("OPTIM.LR_SCHEDULER", "cosine_per_step", "OPTIM.WARMUP_EPOCH", "0")
+    trainer = build(command(own_toy, "CoOp", tmp_path, opts=opts))
+
+    class Other(type(trainer)):
+        def forward_backward(self, batch):
+            images, labels = self.parse_batch_train(batch)
+            loss = sum(self.step(images, labels)[0].values())
+            self.model_backward_and_update(loss)
+            if self.batch_idx + 1 == self.num_batches:
+                self.update_lr()
+            return {"loss": loss}
+
+    trainer.__class__ = Other
+    with pytest.raises(ValueError, match=r"moved its rate 1 times in 2 steps: set it to cosine"):
+        trainer.train()
