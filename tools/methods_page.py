@@ -5,6 +5,7 @@ python -m tools.methods_page > docs/methods.md
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,17 @@ def parameters(trainer: str) -> str:
     return " + ".join(texts) or "none"
 
 
-def _count(trainer: str, classes: int) -> int:
+@cache
+def _clip() -> FrozenCLIP:
     from clip.model import CLIP
 
-    clip = FrozenCLIP(CLIP(*VIT_B16), "random")
+    return FrozenCLIP(CLIP(*VIT_B16), "random")
+
+
+def _count(trainer: str, classes: int) -> int:
     cls = TRAINER_REGISTRY.get(trainer).Method
     names = class_names(classes)
-    method = cls(settings_of(trainer, names), clip, names, "a photo of a {}.")
+    method = cls(settings_of(trainer, names), _clip(), names, "a photo of a {}.")
     learner = method.learner
     if hasattr(learner, "resize"):  # a cache of 16 images for each class
         learner.resize(16 * classes)

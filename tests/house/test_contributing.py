@@ -25,7 +25,7 @@ from tests.helpers import feature_models, toy_run
 from tests.helpers.golden_files import Golden, clip
 from tests.helpers.toy_run import REPO
 from tests.house.test_readme import commands
-from tools import settings_table
+from tools import methods_page, settings_table
 
 TEXT = (REPO / "CONTRIBUTING.md").read_text()
 QUOTED = re.findall(r"`([^`\n]+)`", TEXT)
@@ -134,6 +134,11 @@ def test_the_method_takes_a_backbone_that_gives_features_alone(dropped, toy, tmp
 
 def test_the_page_of_settings_is_that_of_the_dataclasses():
     assert (REPO / "docs" / "settings.md").read_text() == settings_table.page()
+
+
+@pytest.mark.slow
+def test_the_page_of_methods_is_that_of_the_code():
+    assert (REPO / "docs" / "methods.md").read_text() == methods_page.page()
 
 
 def test_the_data_set(dropped, tmp_path):
