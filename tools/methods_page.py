@@ -41,7 +41,8 @@ published there. Papers differ in schedules, and in the images they choose setti
 COST_NOTE = """
 ## Cost
 
-Trained parameters on {backbone}, for C classes of 16 images. Seconds of a training step {how},
+Trained parameters on {backbone}, for C classes of 16 images. Seconds of a training step
+{how},
 of the plain version, which shares nothing, and of ours. [Speed and memory](benchmarks.md) has more
 sizes of MMRL and MMRL++.
 """
