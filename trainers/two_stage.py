@@ -137,7 +137,10 @@ class TwoStageMethod(Method):
     def text_features(self) -> Tensor:
         """w (C, E), normalized: the classifier's rows, and the text tower's where it has none."""
         rows = self.learner.classifier
-        return torch.where(rows.any(dim=1, keepdim=True), normalize(rows), self.tower_features())
+        known = rows.any(dim=1, keepdim=True)
+        if known.all():
+            return normalize(rows)
+        return torch.where(known, normalize(rows), self.tower_features())
 
     def classify(self, images: Tensor, w: Tensor, seen: bool) -> Tensor:
         return cosine_logits(self.image_features(images), w, self.clip.scale)

@@ -66,7 +66,13 @@ def features_of(
     have them.
     """
     store = _store(trainer) if keep else None
-    description = describe(trainer, loader, view)
+    description = describe(trainer, loader, view) if store else None
+    return _kept_or_computed(trainer, loader, store, description)
+
+
+def _kept_or_computed(
+    trainer: Any, loader: Any, store: FeatureStore | None, description: dict[str, Any] | None
+) -> Tensor:
     kept = store.read(description) if store and description else None
     trainer.features_were_stored = kept is not None
     if kept is not None:
@@ -95,11 +101,13 @@ def evaluation_by_features(trainer: Any, split: str) -> Iterator[None]:
     """Let a test of a split read features in place of images, where that gives the same numbers."""
     name = "val_loader" if split == "val" and trainer.val_loader is not None else "test_loader"
     loader = getattr(trainer, name)
-    if not (trainer.method.reads_features() and _store(trainer) and describe(trainer, loader)):
+    store = _store(trainer) if trainer.method.reads_features() else None
+    description = describe(trainer, loader) if store else None
+    if not description:
         yield
         return
     items, how = loader.dataset.data_source, {"batch_size": loader.batch_size, "is_train": False}
-    views = [features_of(trainer, loader)]
+    views = [_kept_or_computed(trainer, loader, store, description)]
     setattr(trainer, name, feature_loader(trainer.cfg, views, items, **how))
     try:
         yield
