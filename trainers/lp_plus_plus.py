@@ -23,27 +23,18 @@ from torch.optim import SGD
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.linear_probe import LinearClassifier, LinearProbeMethod, affine
-from training.ensembles import mean_features, own_ensemble
+from training.ensembles import EnsembleSettings, mean_features, own_ensemble
 from training.feature_fit import FeatureFit, Features
-from training.settings import MethodSettings, key, precision, whole
+from training.settings import key, precision, whole
 
 FIRST_ALPHA = 250.0  # times the mean cosine of an image and its class
 
 
 @dataclass(frozen=True)
-class LPPlusPlusSettings(MethodSettings):
+class LPPlusPlusSettings(EnsembleSettings):
     prec: str = precision("fp32")
     epochs: int = key(300, whole(1, 1_000_000), "epochs, each of one step on all training images")
     alpha_every: int = key(10, whole(1, 1_000_000), "epochs from one step of alpha to the next")
-
-    @property
-    def template(self) -> str | None:
-        """The first of several, where it has some of its own."""
-        return next(iter(own_ensemble(self.dataset)), None)
-
-    @property
-    def per_class(self) -> bool:
-        return True
 
 
 class BlendedClassifier(LinearClassifier):

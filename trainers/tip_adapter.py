@@ -31,7 +31,7 @@ from dassl.engine import TRAINER_REGISTRY
 from frozen_clip import FrozenCLIP
 from training.checkpoints import load_learner, read_tensor
 from training.class_bound import ClassLearner, decode
-from training.ensembles import mean_features, own_ensemble
+from training.ensembles import EnsembleSettings, mean_features, own_ensemble
 from training.feature_fit import (
     FeatureFit,
     FeatureFitMethod,
@@ -41,7 +41,7 @@ from training.feature_fit import (
 )
 from training.method import cosine_logits, normalize
 from training.published import CLASSNAMES, State, published
-from training.settings import YES_NO, MethodSettings, key, number, several, whole
+from training.settings import YES_NO, key, number, several, whole
 from training.trainer import CLIPTrainer
 
 SCALE = 100.0  # of cosines, whatever CLIP's own
@@ -51,7 +51,7 @@ OF_BETA_AND_ALPHA = "of beta, then of alpha: the search's"
 
 
 @dataclass(frozen=True)
-class TipAdapterSettings(MethodSettings):
+class TipAdapterSettings(EnsembleSettings):
     augment_epoch: int = key(
         10, whole(1, 1000), "random views of a training image: its key is their mean"
     )
@@ -64,15 +64,6 @@ class TipAdapterSettings(MethodSettings):
     search_step: tuple[int, ...] = key(
         (200, 20), several(whole(1, 1000), 2), f"{OF_BETA_AND_ALPHA} number of values"
     )
-
-    @property
-    def template(self) -> str | None:
-        """The first of several, where it has some of its own."""
-        return next(iter(own_ensemble(self.dataset)), None)
-
-    @property
-    def per_class(self) -> bool:
-        return True
 
     @property
     def grid(self) -> tuple[list[float], list[float]]:

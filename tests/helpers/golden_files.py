@@ -67,6 +67,7 @@ class Golden:
     @property
     def trainer(self) -> Any:
         """The class of the trainer that the file says, by its registered or its published name."""
+        default_config()  # registers the trainers
         name = self.meta["trainer"]
         return TRAINER_REGISTRY.get(NAMES.get(name, name))
 
